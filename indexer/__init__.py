@@ -1,0 +1,1 @@
+"""Makes a Milvus collection equal to a set of documents, and exits."""

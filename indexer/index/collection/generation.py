@@ -1,0 +1,73 @@
+"""A generation: its schema, its limits, and the fingerprint that it carries as a property."""
+
+from typing import Any
+
+import msgspec
+from pymilvus import CollectionSchema, DataType, Function, FunctionType, MilvusClient
+
+from indexer.index.errors import FingerprintMismatch
+from indexer.index.records import Fingerprint
+
+TEXT_MAX_BYTES = 65_535  # Milvus' own limit for VARCHAR
+NAME_MAX_BYTES = 4_096
+# pymilvus pings every 10 s even between calls; Milvus Lite closes the connection of who does.
+GRPC_OPTIONS = {"grpc.keepalive_permit_without_calls": 0}
+_FINGERPRINT_PROPERTY = "groundserve.fingerprint"
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """One build of a collection."""
+
+    collection: str
+    fingerprint: Fingerprint
+
+
+def properties(fingerprint: Fingerprint) -> dict[str, str]:
+    """The collection properties that state `fingerprint`."""
+    return {_FINGERPRINT_PROPERTY: msgspec.json.encode(fingerprint).decode()}
+
+
+def described_generation(described: dict[str, Any]) -> Generation:
+    """What Milvus says of a collection, as a generation. Raises FingerprintMismatch."""
+    collection = described["collection_name"]
+    stated = described.get("properties", {}).get(_FINGERPRINT_PROPERTY)
+    if stated is None:
+        raise FingerprintMismatch(
+            f"collection {collection!r} states no fingerprint: it is not ours"
+        )
+    try:
+        return Generation(collection, msgspec.json.decode(stated, type=Fingerprint))
+    except msgspec.DecodeError as exc:
+        raise FingerprintMismatch(
+            f"the fingerprint of {collection!r} cannot be read: {exc}"
+        ) from exc
+
+
+def schema(dimension: int) -> CollectionSchema:
+    """The fields of a chunk, its vector of `dimension` floats, and BM25 over its text."""
+    fields = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    fields.add_field("chunk_id", DataType.VARCHAR, max_length=32, is_primary=True)
+    fields.add_field("tenant", DataType.VARCHAR, max_length=512, is_partition_key=True)
+    fields.add_field("document_id", DataType.VARCHAR, max_length=64)
+    fields.add_field("document_hash", DataType.VARCHAR, max_length=32)
+    fields.add_field("source", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
+    fields.add_field("title", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
+    fields.add_field("heading_path", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
+    fields.add_field("ordinal", DataType.INT64)
+    fields.add_field("chunk_count", DataType.INT64)
+    fields.add_field("start", DataType.INT64)
+    fields.add_field("end", DataType.INT64)
+    fields.add_field("text", DataType.VARCHAR, max_length=TEXT_MAX_BYTES, enable_analyzer=True)
+    fields.add_field("chunk_hash", DataType.VARCHAR, max_length=32)
+    fields.add_field("attributes", DataType.JSON)
+    fields.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
+    fields.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
+    fields.add_function(
+        Function(
+            name="bm25",
+            function_type=FunctionType.BM25,
+            input_field_names=["text"],
+            output_field_names=["sparse"],
+        )
+    )
+    return fields

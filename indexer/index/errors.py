@@ -1,0 +1,45 @@
+"""What can go wrong between a process and the index.
+
+::
+
+    IndexFailure
+    ├── IndexUnavailable       Milvus does not answer, or not in time
+    ├── KnowledgeBaseMissing   no alias of that name: nothing was published yet
+    ├── FingerprintMismatch    the collection was built by another encoder
+    ├── IndexRefused           Milvus answered, and said no
+    └── EncoderFailure
+        ├── EncoderUnavailable the model cannot be loaded, or is not loaded yet
+        └── EncodingFailed     the model failed on an input
+"""
+
+
+class IndexFailure(Exception):
+    """Base of every error that the contract raises."""
+
+
+class IndexUnavailable(IndexFailure):
+    """Milvus does not answer, or not in time. Trying again may help."""
+
+
+class KnowledgeBaseMissing(IndexFailure):
+    """No collection is published under the name of the knowledge base."""
+
+
+class FingerprintMismatch(IndexFailure):
+    """The collection holds vectors that another encoder made; its scores would mean nothing."""
+
+
+class IndexRefused(IndexFailure):
+    """Milvus refused a request for a reason that trying again does not mend."""
+
+
+class EncoderFailure(IndexFailure):
+    """Base of the encoder's errors."""
+
+
+class EncoderUnavailable(EncoderFailure):
+    """The embedding model cannot be loaded, or is still loading."""
+
+
+class EncodingFailed(EncoderFailure):
+    """The embedding model failed on an input."""

@@ -1,0 +1,27 @@
+"""Milvus filter expressions. Every value that enters one passes through `literal`."""
+
+from collections.abc import Iterable
+
+# The escapes that Milvus and Milvus Lite both understand; Lite refuses \u, and both take every
+# other character as it stands.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
+
+
+def literal(value: str) -> str:
+    """`value` as a string literal of Milvus' expression language, quotes included."""
+    return f'"{value.translate(_ESCAPES)}"'
+
+
+def equals(field: str, value: str) -> str:
+    """Rows whose `field` is `value`, in parentheses."""
+    return f"({field} == {literal(value)})"
+
+
+def differs(field: str, value: str) -> str:
+    """Rows whose `field` is not `value`, in parentheses."""
+    return f"({field} != {literal(value)})"
+
+
+def one_of(field: str, values: Iterable[str]) -> str:
+    """Rows whose `field` is among `values`, in parentheses."""
+    return f"({field} in [{', '.join(map(literal, values))}])"

@@ -1,0 +1,90 @@
+"""The things that are stored and found: chunks, hits, and the fingerprint of a collection."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored span of a document."""
+
+    chunk_id: str
+    tenant: str
+    document_id: str
+    document_hash: str
+    source: str
+    """Canonical URL of the document, or its path."""
+    title: str
+    heading_path: str
+    """Headings above the chunk, outermost first, joined by " > "."""
+    ordinal: int
+    """Place among the chunks of the document, from 0."""
+    chunk_count: int
+    """How many chunks the document has: where fewer are stored, a run was cut off."""
+    start: int
+    """First character of the chunk in the document's text."""
+    end: int
+    """One past its last character."""
+    text: str
+    chunk_hash: str
+    attributes: dict[str, Any]
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that a search found."""
+
+    chunk_id: str
+    document_id: str
+    source: str
+    title: str
+    heading_path: str
+    start: int
+    end: int
+    text: str
+    score: float
+    """Cosine of the angle between query and passage: higher is better, 1 is the same."""
+
+
+class EncoderIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides which vector a text gets."""
+
+    model: str
+    """Name or folder that the model was loaded from, for people; `revision` is what counts."""
+    revision: str
+    """Digest of the weights: the same wherever the model was loaded from."""
+    dimension: int
+    pooling: str
+    normalised: bool
+    query_prefix: str
+    passage_prefix: str
+
+    def differences(self, other: "EncoderIdentity") -> list[str]:
+        """Each part in which the two differ, with both values; `model` alone is no difference."""
+        return [
+            f"{field} {getattr(self, field)!r} is not {getattr(other, field)!r}"
+            for field in self.__struct_fields__
+            if field != "model" and getattr(self, field) != getattr(other, field)
+        ]
+
+
+class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collection was built with. Two of one fingerprint are interchangeable."""
+
+    encoder: EncoderIdentity
+    chunker: str
+    """The splitter and its parameters, as one line."""
+    metric: str = "COSINE"
+    schema_version: int = SCHEMA_VERSION
+
+
+def content_hash(content: bytes) -> str:
+    """128-bit BLAKE2b of `content`, as 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def key(*parts: str | int) -> str:
+    """A deterministic key of 32 hexadecimal digits, whatever characters `parts` hold."""
+    return content_hash(msgspec.json.encode(parts))

@@ -1,0 +1,72 @@
+"""Settings that the indexer and the gateway share: where the index is and which encoder made it."""
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "GROUNDSERVE_"
+
+
+class IndexSettings(BaseSettings):
+    """Read from environment variables with the prefix GROUNDSERVE_, or from flags."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        extra="ignore",
+    )
+
+    milvus_uri: str = Field(
+        default="http://127.0.0.1:19530",
+        pattern=r"^https?://",
+        description="Where Milvus is: a Milvus Lite server, Milvus or Zilliz Cloud.",
+    )
+    milvus_token: SecretStr = Field(
+        default=SecretStr(""), description="Credentials for Milvus, as user:password or an API key."
+    )
+    milvus_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds that one call to Milvus may take."
+    )
+    knowledge_base: str = Field(
+        default="documents",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$",
+        description="Name under which the index is published, a Milvus alias.",
+    )
+    tenant: str = Field(
+        default="default",
+        min_length=1,
+        max_length=128,
+        description="Whose documents are indexed and read.",
+    )
+    encoder_model: str = Field(
+        default="BAAI/bge-large-en-v1.5",
+        min_length=1,
+        description="Embedding model: a name on the hub, or a folder.",
+    )
+    encoder_revision: str | None = Field(
+        default=None, description="Revision of the embedding model on the hub."
+    )
+    encoder_query_prefix: str | None = Field(
+        default=None, description="Put before each question; what the model documents, if not set."
+    )
+    encoder_passage_prefix: str | None = Field(
+        default=None, description="Put before each chunk; what the model documents, if not set."
+    )
+    encoder_device: str | None = Field(
+        default=None, description="cpu, cuda, cuda:1 …; the fastest that is there, if not set."
+    )
+    encoder_threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads for embedding; one for each core, if not set.",
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names each refused setting by its variable; values are not repeated."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        lines.append(f"{ENV_PREFIX}{name.upper()}: {problem['msg']}")
+    return "; ".join(lines)

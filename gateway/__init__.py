@@ -1,0 +1,1 @@
+"""Answers chat requests of any OpenAI client from the documents in the index."""

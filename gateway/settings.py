@@ -1,0 +1,72 @@
+"""Settings of the gateway. The one place in it that reads the environment or flags."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, FilePath, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from indexer.index.settings import IndexSettings
+
+
+class GatewaySettings(IndexSettings):
+    """Answer chat requests from the documents in the index, with a vLLM server behind."""
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m gateway")
+
+    listen_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    listen_port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
+    drain_timeout_s: int = Field(
+        default=30,
+        ge=0,
+        description="Seconds that running requests may take to finish after SIGTERM.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe messages to log."
+    )
+    max_body_bytes: int = Field(
+        default=10_000_000, ge=1, description="Longest request body that is accepted, in bytes."
+    )
+
+    upstream_url: str = Field(
+        default="http://127.0.0.1:8000/v1",
+        pattern=r"^https?://",
+        description="Base URL of the vLLM server, /v1 included.",
+    )
+    upstream_api_key: SecretStr = Field(
+        default=SecretStr("none"), description="The key that vLLM was started with, if any."
+    )
+    upstream_connect_timeout_s: float = Field(
+        default=3.0, gt=0, description="Seconds that connecting to vLLM may take."
+    )
+    upstream_read_timeout_s: float = Field(
+        default=300.0, gt=0, description="Longest silence of vLLM in an answer, in seconds."
+    )
+    upstream_attempts: int = Field(
+        default=3, ge=1, le=10, description="How often a request is tried before its first byte."
+    )
+    poll_interval_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds between looks at what vLLM serves and which collection is published.",
+    )
+
+    retrieval: bool = Field(
+        default=True, description="Whether requests that say nothing about it get context."
+    )
+    max_num_results: int = Field(
+        default=2,
+        ge=1,
+        le=50,
+        description="Chunks put into the prompt of a request that does not say.",
+    )
+    prompt_template: FilePath = Field(
+        default=Path(__file__).parent / "prompts" / "answer.j2",
+        description="Jinja template that joins question and context.",
+    )
+    temperature: float = Field(
+        default=0.2, ge=0, le=2, description="Sampling temperature where the client names none."
+    )
+    top_p: float = Field(
+        default=0.95, gt=0, le=1, description="Nucleus sampling where the client names none."
+    )

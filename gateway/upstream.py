@@ -1,0 +1,169 @@
+"""vLLM, through the openai client. The one module that knows the client and its errors.
+
+Answers are handed over as bytes: nothing is parsed that can be relayed.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+import httpx2
+import msgspec
+import openai
+from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai._constants import RAW_RESPONSE_HEADER
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.settings import GatewaySettings
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """A model as /v1/models of vLLM tells it."""
+
+    id: str
+    fields: dict[str, Any]
+    """The whole entry, `max_model_len` among it."""
+
+
+class _ModelList(msgspec.Struct):
+    data: list[dict[str, Any]]
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
+"""What decoding raises when an answer is not what it should be; ValidationError among it."""
+
+
+class UpstreamAnswer:
+    """A successful answer whose headers have arrived and whose body has not been read."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes off the network. Raises UpstreamBroken when it breaks off."""
+        try:
+            async for chunk in self._response.iter_bytes():
+                yield chunk
+        except Exception as exc:  # whatever the transport under the client raises
+            raise UpstreamBroken(f"the model server's answer broke off: {_reason(exc)}") from exc
+
+    async def read(self) -> bytes:
+        """The whole body. Raises UpstreamBroken."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def close(self) -> None:
+        """Give the connection back, or close it when the body was not read to its end."""
+        await self._response.close()
+
+
+class Upstream:
+    """One vLLM server."""
+
+    def __init__(self, client: AsyncOpenAI, attempts: int) -> None:
+        """`client` must not retry by itself: two layers of retries multiply."""
+        self._client = client
+        self._attempts = attempts
+
+    @classmethod
+    def connect(cls, settings: GatewaySettings) -> "Upstream":
+        """A pooled client over aiohttp, which relays 2.5 times faster than the SDK's default."""
+        timeout = openai.Timeout(
+            settings.upstream_read_timeout_s, connect=settings.upstream_connect_timeout_s
+        )
+        client = AsyncOpenAI(
+            base_url=settings.upstream_url,
+            api_key=settings.upstream_api_key.get_secret_value(),
+            max_retries=0,
+            timeout=timeout,
+            http_client=DefaultAioHttpClient(timeout=timeout),
+        )
+        return cls(client, settings.upstream_attempts)
+
+    async def models(self) -> list[ServedModel]:
+        """What vLLM serves now. Raises UpstreamFailure."""
+        with _translated_errors():
+            response = await self._client.models.with_raw_response.list()
+        try:
+            served = msgspec.json.decode(response.content, type=_ModelList).data
+            return [ServedModel(msgspec.convert(entry["id"], str), entry) for entry in served]
+        except _UNREADABLE as exc:
+            raise UpstreamBroken(f"/v1/models makes no sense: {_reason(exc)}") from exc
+
+    async def post(self, path: str, content: bytes) -> UpstreamAnswer:
+        """Send `content`, JSON, to `path`; the caller closes what comes back.
+
+        Tried again while vLLM cannot be reached: before the first byte of an answer nothing is
+        lost by that. Raises UpstreamUnavailable, UpstreamRejected.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(UpstreamUnavailable),
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_random_exponential(multiplier=0.1, max=2),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._post_once(path, content)
+        raise AssertionError("unreachable: tenacity returns or raises")
+
+    async def _post_once(self, path: str, content: bytes) -> UpstreamAnswer:
+        headers = {RAW_RESPONSE_HEADER: "stream", "Content-Type": "application/json"}
+        with _translated_errors():
+            response = await self._client.post(
+                path, content=content, cast_to=object, options={"headers": headers}
+            )
+        return UpstreamAnswer(response)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.close()
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except openai.OpenAIError as exc:
+        raise _translate(exc) from exc
+    except aiohttp.ClientError as exc:  # not HTTP; the SDK lets it through
+        raise UpstreamBroken(f"the model server's answer makes no sense: {_reason(exc)}") from exc
+
+
+def _translate(exc: openai.OpenAIError) -> UpstreamFailure:
+    # The SDK calls it a timeout too when no connection came about, or a pooled one was closed.
+    connected = not isinstance(exc.__cause__, httpx2.ConnectTimeout)
+    if isinstance(exc, openai.APITimeoutError) and connected:
+        return UpstreamBroken(
+            "the model server accepted the request and then was silent for too long"
+        )
+    if isinstance(exc, openai.APIConnectionError):
+        return UpstreamUnavailable(
+            f"the model server cannot be reached: {_reason(exc.__cause__ or exc)}"
+        )
+    if isinstance(exc, openai.APIStatusError):
+        message, param = _error_fields(exc.body)
+        if exc.status_code == 503:
+            return UpstreamUnavailable(message or "the model server is not ready")
+        return UpstreamRejected(
+            message or f"the model server answered {exc.status_code}", exc.status_code, param
+        )
+    return UpstreamBroken(f"the model server's answer makes no sense: {_reason(exc)}")
+
+
+def _error_fields(body: object) -> tuple[str, str | None]:
+    """Message and param of an error body, as far as it has OpenAI's shape."""
+    if not isinstance(body, dict):
+        return (str(body) if body else "", None)
+    param = body.get("param")
+    name = param.removeprefix("body.") if isinstance(param, str) else None
+    return str(body.get("message") or ""), name
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__

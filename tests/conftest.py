@@ -1,0 +1,52 @@
+"""The real parts, started once for all tests that need them."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from stack import models, servers
+
+from indexer.index.embedding import Encoder
+from indexer.index.settings import IndexSettings
+
+# A setting of the person who runs the tests must not decide what they test.
+for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
+    del os.environ[name]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return _free_port
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Milvus Lite server with nothing in it."""
+    folder, port = tmp_path_factory.mktemp("milvus"), _free_port()
+    with servers.milvus(port, folder / "data", folder / "logs") as server:
+        server.wait_ready()
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def encoder_folder() -> Path:
+    """all-MiniLM-L6-v2, out of its package."""
+    return models.minilm()
+
+
+@pytest.fixture(scope="session")
+def encoder(encoder_folder: Path) -> Encoder:
+    return Encoder.load(IndexSettings(encoder_model=str(encoder_folder)))

@@ -1,0 +1,137 @@
+"""The gateway's retrieval on a Milvus Lite server: publications, mismatches, restarts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from stack import servers
+
+from gateway.retrieval import Retrieved, Retriever
+from indexer.chunking import Chunker
+from indexer.index.collection import IndexReader, IndexWriter
+from indexer.index.embedding import Encoder
+from indexer.index.errors import (
+    EncoderUnavailable,
+    FingerprintMismatch,
+    IndexUnavailable,
+    KnowledgeBaseMissing,
+)
+from indexer.index.settings import IndexSettings
+from indexer.run import Report, Run
+from indexer.sources import find_files
+
+RunIndexer = Callable[..., Report]
+QUESTION = "How high is a geostationary orbit?"
+RECOVERY_S = 10.0
+
+
+@asynccontextmanager
+async def _retriever(settings: IndexSettings, encoder: Encoder) -> AsyncIterator[Retriever]:
+    retriever = Retriever(IndexReader(settings), lambda: encoder, settings.tenant, 0.2)
+    await retriever.start()
+    try:
+        yield retriever
+    finally:
+        await retriever.close()
+
+
+@pytest.mark.anyio
+async def test_questions_that_wait_together_each_get_their_own_hits(
+    index_settings: IndexSettings, encoder: Encoder, documents: Path, run_indexer: RunIndexer
+) -> None:
+    run_indexer(documents)
+    async with _retriever(index_settings, encoder) as retriever:
+        found = await asyncio.gather(
+            *(retriever.retrieve(text, 1) for text in (QUESTION, "What do llamas eat?") * 8)
+        )
+    assert [result.hits[0].title for result in found] == ["Orbits", "Llamas"] * 8
+    assert all(result.embed_s > 0 and result.search_s > 0 for result in found)
+
+
+@pytest.mark.anyio
+async def test_a_publication_is_noticed_and_its_predecessor_is_never_missed(
+    index_settings: IndexSettings, encoder: Encoder, documents: Path, run_indexer: RunIndexer
+) -> None:
+    async with _retriever(index_settings, encoder) as retriever:
+        with pytest.raises(KnowledgeBaseMissing):
+            await retriever.retrieve(QUESTION, 1)
+        run_indexer(documents)
+        assert (await retriever.retrieve(QUESTION, 1)).hits[0].title == "Orbits"
+        # The generation that the retriever knows is dropped by this run.
+        run_indexer(documents, size=128)
+        assert (await retriever.retrieve(QUESTION, 1)).hits[0].title == "Orbits"
+
+
+@pytest.mark.anyio
+async def test_a_collection_of_another_encoder_is_refused_with_both_sides_named(
+    index_settings: IndexSettings, documents: Path, run_indexer: RunIndexer
+) -> None:
+    run_indexer(documents)
+    prefixed = Encoder.load(index_settings.model_copy(update={"encoder_query_prefix": "query: "}))
+    async with _retriever(index_settings, prefixed) as retriever:
+        with pytest.raises(FingerprintMismatch, match="query_prefix '' is not 'query: '"):
+            await retriever.retrieve(QUESTION, 1)
+
+
+@pytest.mark.anyio
+async def test_an_encoder_that_cannot_be_loaded_is_named(index_settings: IndexSettings) -> None:
+    def load() -> Encoder:
+        return Encoder.load(index_settings.model_copy(update={"encoder_model": "/no/such/folder"}))
+
+    retriever = Retriever(IndexReader(index_settings), load, "default", 1.0)
+    await retriever.start()
+    try:
+        with pytest.raises(EncoderUnavailable, match="/no/such/folder"):
+            await retriever.retrieve(QUESTION, 1)
+    finally:
+        await retriever.close()
+
+
+@pytest.mark.anyio
+async def test_the_watch_ends_whenever_it_is_told_to(
+    index_settings: IndexSettings, documents: Path, run_indexer: RunIndexer, encoder: Encoder
+) -> None:
+    run_indexer(documents)
+    for number in range(60):
+        async with _retriever(index_settings, encoder) as retriever:
+            watch = asyncio.create_task(retriever.watch())
+            await asyncio.sleep(number * 0.0003)  # in the middle of connecting, sooner or later
+            watch.cancel()
+            done, _ = await asyncio.wait({watch}, timeout=5)
+            assert watch in done
+            assert watch.cancelled()
+
+
+@pytest.mark.anyio
+async def test_a_killed_and_restarted_milvus_is_found_again(
+    encoder: Encoder, documents: Path, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    settings = IndexSettings(milvus_uri=f"http://127.0.0.1:{port}", milvus_timeout_s=2)
+    with servers.milvus(port, tmp_path / "data", tmp_path / "logs") as server:
+        server.wait_ready()
+        writer = IndexWriter(settings)
+        Run(writer, encoder, Chunker(512, 10), "default").execute(find_files([documents]))
+        writer.close()
+        async with _retriever(settings, encoder) as retriever:
+            assert (await retriever.retrieve(QUESTION, 1)).hits
+            server.stop()
+            with pytest.raises(IndexUnavailable):
+                await retriever.retrieve(QUESTION, 1)
+            server.start()
+            server.wait_ready()
+            found = await _eventually(lambda: retriever.retrieve(QUESTION, 1))
+            assert found.hits[0].title == "Orbits"
+
+
+async def _eventually(attempt: Callable[[], Awaitable[Retrieved]]) -> Retrieved:
+    end = asyncio.get_running_loop().time() + RECOVERY_S
+    while True:
+        try:
+            return await attempt()
+        except IndexUnavailable:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(0.2)

@@ -1,0 +1,221 @@
+"""The table from failures to statuses and OpenAI error bodies."""
+
+import re
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from litestar import Request
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    MethodNotAllowedException,
+    NotFoundException,
+)
+
+import gateway.errors
+import indexer.index.errors
+from gateway.edge import (
+    RETRY_AFTER_S,
+    add_request_id,
+    error_body,
+    error_event,
+    error_response,
+    verdict,
+)
+from gateway.errors import InvalidRequest, UpstreamRejected, UpstreamUnavailable
+
+# Class: status, type, code, and whether the client is told to try again.
+EXPECTED: dict[str, tuple[int, str, str | None, bool]] = {
+    "InvalidRequest": (400, "invalid_request_error", None, False),
+    "ModelNotFound": (404, "invalid_request_error", "model_not_found", False),
+    "ClientGone": (499, "invalid_request_error", "client_closed_request", False),
+    "UpstreamUnavailable": (503, "server_error", "model_unavailable", True),
+    "UpstreamRejected": (502, "server_error", "model_server_failed", False),
+    "UpstreamBroken": (502, "server_error", "model_answer_broken", False),
+    "IndexUnavailable": (503, "server_error", "index_unavailable", True),
+    "KnowledgeBaseMissing": (503, "server_error", "index_missing", True),
+    "FingerprintMismatch": (503, "server_error", "index_mismatch", False),
+    "IndexRefused": (502, "server_error", "index_failed", False),
+    "EncoderUnavailable": (503, "server_error", "encoder_unavailable", True),
+    "EncodingFailed": (500, "server_error", "encoding_failed", False),
+}
+
+
+def leaves(module: ModuleType) -> dict[str, type[Exception]]:
+    """The classes of a module's tree that have none below them: those that are raised."""
+    classes = [
+        found
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    ]
+    return {found.__name__: found for found in classes if not found.__subclasses__()}
+
+
+CLASSES = leaves(gateway.errors) | leaves(indexer.index.errors)
+
+
+def failure_of(name: str) -> Exception:
+    if name == "UpstreamRejected":
+        return UpstreamRejected("the reason", status=500)
+    return CLASSES[name]("the reason")
+
+
+def answered(failure: Exception) -> tuple[int | None, dict[str, str], dict[str, Any]]:
+    """Status, headers and the inside of the error body of a whole response."""
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    request: Request[Any, Any, Any] = Request(scope)  # type: ignore[arg-type]
+    response = error_response(request, failure)
+    body = msgspec.json.decode(response.content, type=dict[str, dict[str, Any]])
+    assert list(body) == ["error"]
+    assert response.media_type == "application/json"
+    return response.status_code, dict(response.headers), body["error"]
+
+
+def test_every_class_of_both_trees_has_its_row_here() -> None:
+    assert set(EXPECTED) == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_failure_has_its_status_and_an_openai_error_body(name: str) -> None:
+    status, type_, code, retry = EXPECTED[name]
+    got_status, headers, error = answered(failure_of(name))
+
+    assert got_status == status
+    assert error == {
+        "message": "the reason",
+        "type": type_,
+        "param": "model" if name == "ModelNotFound" else None,
+        "code": code,
+    }
+    assert ("retry-after" in headers) is retry
+
+
+def test_a_retry_is_told_in_seconds_and_in_milliseconds() -> None:
+    _, headers, _ = answered(UpstreamUnavailable("away"))
+
+    assert headers["retry-after"] == str(RETRY_AFTER_S)
+    assert headers["retry-after-ms"] == str(1000 * RETRY_AFTER_S)
+
+
+def test_the_parameter_that_is_wrong_is_named() -> None:
+    _, _, error = answered(InvalidRequest("no", "messages[3]"))
+
+    assert error["param"] == "messages[3]"
+
+
+@pytest.mark.parametrize(
+    ("vllm_status", "param", "expected"),
+    [
+        (400, "input_tokens", (400, "invalid_request_error", "context_length_exceeded", False)),
+        (400, "temperature", (400, "invalid_request_error", None, False)),
+        (400, None, (400, "invalid_request_error", None, False)),
+        (401, None, (502, "server_error", "model_server_refused_gateway", False)),
+        (403, None, (502, "server_error", "model_server_refused_gateway", False)),
+        (404, "model", (404, "invalid_request_error", "model_not_found", False)),
+        (413, None, (413, "invalid_request_error", None, False)),
+        (422, None, (422, "invalid_request_error", None, False)),
+        (429, None, (429, "rate_limit_error", "rate_limit_exceeded", True)),
+        (500, None, (502, "server_error", "model_server_failed", False)),
+        (501, None, (502, "server_error", "model_server_failed", False)),
+        (200, None, (502, "server_error", "model_server_failed", False)),
+    ],
+)
+def test_errors_of_vllm_become_those_of_openai(
+    vllm_status: int, param: str | None, expected: tuple[int, str, str | None, bool]
+) -> None:
+    status, headers, error = answered(UpstreamRejected("vLLM's reason", vllm_status, param))
+
+    assert (status, error["type"], error["code"], "retry-after" in headers) == expected
+    assert (error["message"], error["param"]) == ("vLLM's reason", param)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("secret"), KeyError("secret"), OSError("secret")])
+def test_an_unexpected_error_tells_clients_nothing_of_its_text_and_the_log_all(
+    failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, headers, error = answered(failure)
+
+    assert (status, error["code"], error["type"]) == (500, "internal_error", "server_error")
+    assert "secret" not in str(error) + str(headers)
+    assert "secret" in caplog.text
+    assert "POST /v1/chat/completions" in caplog.text
+
+
+def test_an_internal_error_of_litestar_tells_clients_nothing_of_its_text() -> None:
+    assert "secret" not in error_body(InternalServerException("secret"))["error"].message
+
+
+def test_a_class_that_has_no_row_is_internal_and_not_by_chance_another() -> None:
+    class NewFailure(gateway.errors.GatewayFailure):
+        """A class that someone forgot to give a row."""
+
+    assert verdict(NewFailure("x")).code == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (NotFoundException("gone"), "unknown_url"),
+        (MethodNotAllowedException("no", headers={"allow": "POST"}), "method_not_supported"),
+        (HTTPException("large", status_code=413), "request_too_large"),
+        (HTTPException("odd", status_code=418), None),
+    ],
+)
+def test_what_litestar_refuses_has_openais_shape_too(
+    refusal: HTTPException, code: str | None
+) -> None:
+    status, headers, error = answered(refusal)
+
+    assert status == refusal.status_code
+    assert error == {
+        "message": refusal.detail,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": code,
+    }
+    assert headers.get("allow") == (refusal.headers or {}).get("allow")
+
+
+def test_an_error_event_is_one_event_with_the_same_body() -> None:
+    event = error_event(UpstreamRejected("line one\nline two", 429))
+
+    assert re.fullmatch(rb"data: [^\n]+\n\n", event)
+    body = error_body(UpstreamRejected("line one\nline two", 429))
+    assert msgspec.json.decode(event[5:]) == msgspec.to_builtins(body)
+
+
+async def request_id(*brought: tuple[bytes, bytes]) -> str:
+    message: Any = {"type": "http.response.start", "status": 200, "headers": []}
+    scope: Any = {"headers": list(brought)}
+    await add_request_id(message, scope)
+    [(name, value)] = message["headers"]
+    assert name == b"x-request-id"
+    return str(value.decode())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("brought", [b"abc-123", b"x", b"a b", b"y" * 128])
+async def test_a_request_keeps_the_id_it_brought(brought: bytes) -> None:
+    assert await request_id((b"accept", b"*/*"), (b"x-request-id", brought)) == brought.decode()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("brought", [b"", b"y" * 129, b"a\nb", b"a\x00b", b"caf\xc3\xa9", b"\xff"])
+async def test_an_id_that_cannot_be_logged_safely_is_replaced(brought: bytes) -> None:
+    assert re.fullmatch("req_[0-9a-f]{24}", await request_id((b"x-request-id", brought)))
+
+
+@pytest.mark.anyio
+async def test_requests_without_an_id_get_different_ones() -> None:
+    assert await request_id() != await request_id()
+
+
+@pytest.mark.anyio
+async def test_only_the_start_of_a_response_gets_an_id() -> None:
+    message: Any = {"type": "http.response.body", "body": b"x"}
+    scope: Any = {"headers": []}
+    await add_request_id(message, scope)
+
+    assert message == {"type": "http.response.body", "body": b"x"}

@@ -1,0 +1,109 @@
+"""Which model a name means, while vLLM is swapped behind it."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.errors import ModelNotFound, UpstreamBroken, UpstreamUnavailable
+from gateway.models import Models
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import FakeUpstream
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def models(upstream: "FakeUpstream") -> Models:
+    return Models(upstream, poll_interval_s=0.001)
+
+
+@pytest.mark.parametrize("requested", [None, "default"])
+async def test_default_is_whatever_is_served(models: Models, requested: str | None) -> None:
+    assert await models.resolve(requested) == "org/model-a"
+
+
+async def test_a_model_is_found_by_its_name(models: Models, upstream: "FakeUpstream") -> None:
+    upstream.served = ["base", "adapter"]
+
+    assert await models.resolve("adapter") == "adapter"
+    assert await models.resolve(None) == "base"
+
+
+async def test_what_is_known_is_not_asked_again(models: Models, upstream: "FakeUpstream") -> None:
+    for _ in range(5):
+        await models.resolve(None)
+        await models.resolve("org/model-a")
+
+    assert upstream.asked == 1
+
+
+async def test_an_unknown_name_is_asked_for_once_more_and_then_refused_with_those_there_are(
+    models: Models, upstream: "FakeUpstream"
+) -> None:
+    await models.resolve(None)
+    with pytest.raises(ModelNotFound, match=r"'gpt-4'.*default, org/model-a") as refused:
+        await models.resolve("gpt-4")
+
+    assert refused.value.param == "model"
+    assert upstream.asked == 2
+
+
+async def test_a_swapped_model_is_found_by_its_name_at_once(
+    models: Models, upstream: "FakeUpstream"
+) -> None:
+    await models.resolve(None)
+    upstream.served = ["org/model-b"]
+
+    assert await models.resolve("org/model-b") == "org/model-b"
+    assert await models.resolve("default") == "org/model-b"
+
+
+async def test_while_nothing_is_loaded_the_model_server_is_unavailable_and_no_name_wrong(
+    models: Models, upstream: "FakeUpstream"
+) -> None:
+    upstream.served = []
+
+    for requested in (None, "org/model-a"):
+        with pytest.raises(UpstreamUnavailable, match="no model loaded"):
+            await models.resolve(requested)
+
+
+@pytest.mark.parametrize("failure", [UpstreamUnavailable("away"), UpstreamBroken("odd")])
+async def test_what_was_served_is_forgotten_when_vllm_fails(
+    models: Models, upstream: "FakeUpstream", failure: Exception
+) -> None:
+    await models.resolve(None)
+    upstream.failure = failure
+    with pytest.raises(type(failure)):
+        await models.refresh()
+    with pytest.raises(type(failure)):
+        await models.resolve(None)
+
+    upstream.failure = None
+    assert await models.resolve(None) == "org/model-a"
+
+
+async def test_watching_notices_a_swap_even_after_a_failure(
+    models: Models, upstream: "FakeUpstream"
+) -> None:
+    watching = asyncio.create_task(models.watch())
+    try:
+        upstream.failure = UpstreamUnavailable("restarting")
+        await _asked(upstream, 2)
+        upstream.served, upstream.failure = ["org/model-b"], None
+        await _asked(upstream, 2)
+        asked = upstream.asked
+        assert await models.resolve(None) == "org/model-b"
+        assert upstream.asked == asked
+    finally:
+        watching.cancel()
+
+
+async def _asked(upstream: "FakeUpstream", times: int) -> None:
+    """Wait until vLLM was asked `times` more."""
+    async with asyncio.timeout(10):
+        for _ in range(times):
+            upstream.was_asked.clear()
+            await upstream.was_asked.wait()

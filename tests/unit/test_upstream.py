@@ -1,0 +1,271 @@
+"""vLLM's answers and faults as the openai client meets them, behind a mocked network."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpcore2
+import httpx
+import openai
+import pytest
+import respx
+
+from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.upstream import Upstream
+
+pytestmark = pytest.mark.anyio
+
+BASE = "http://vllm.test/v1"
+ATTEMPTS = 3
+
+
+@pytest.fixture
+async def vllm() -> AsyncIterator[Upstream]:
+    client = openai.AsyncOpenAI(base_url=BASE, api_key="the key", max_retries=0)
+    upstream = Upstream(client, ATTEMPTS)
+    yield upstream
+    await upstream.close()
+
+
+def chat(mock: respx.Router, *responses: Any) -> respx.Route:
+    """The route that a post goes to, answering with `responses` in turn."""
+    return mock.post(f"{BASE}/chat/completions").mock(side_effect=list(responses))
+
+
+def answer(status: int = 200, **content: Any) -> httpx.Response:
+    return respx.MockResponse(status, **content)
+
+
+def error(status: int, message: str, param: str | None = None) -> httpx.Response:
+    """An error as vLLM words it."""
+    fields = {"message": message, "type": "BadRequestError", "param": param, "code": status}
+    return answer(status, json={"error": fields})
+
+
+async def post(vllm: Upstream) -> bytes:
+    received = await vllm.post("/chat/completions", b"{}")
+    try:
+        return await received.read()
+    finally:
+        await received.close()
+
+
+async def test_a_body_goes_out_as_it_is_and_the_answer_comes_back_as_it_is(
+    vllm: Upstream, httpx2_mock: respx.Router
+) -> None:
+    route = chat(httpx2_mock, answer(content=b'{"odd" :  1.0}'))
+    received = await vllm.post("/chat/completions", b'{"model" : "m", "x":1.0}')
+
+    assert await received.read() == b'{"odd" :  1.0}'
+    await received.close()
+    assert route.call_count == 1
+    request = route.calls.last.request
+    assert request.content == b'{"model" : "m", "x":1.0}'
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["authorization"] == "Bearer the key"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpcore2.ConnectError("connection refused"),
+        httpcore2.ConnectTimeout("no connection came about"),
+        httpcore2.RemoteProtocolError("disconnected"),
+        error(503, "model is loading"),
+    ],
+    ids=["refused", "unreachable", "disconnected", "503"],
+)
+class TestAModelServerThatIsAway:
+    async def test_is_tried_as_often_as_configured_and_then_unavailable(
+        self, vllm: Upstream, httpx2_mock: respx.Router, fault: Any
+    ) -> None:
+        route = chat(httpx2_mock, *[fault] * (ATTEMPTS + 1))
+        with pytest.raises(UpstreamUnavailable):
+            await post(vllm)
+
+        assert route.call_count == ATTEMPTS
+
+    async def test_is_heard_as_soon_as_it_is_back(
+        self, vllm: Upstream, httpx2_mock: respx.Router, fault: Any
+    ) -> None:
+        route = chat(httpx2_mock, fault, answer(content=b"ok"))
+
+        assert await post(vllm) == b"ok"
+        assert route.call_count == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 501, 502, 504])
+async def test_an_error_of_vllm_is_a_rejection_with_its_words_and_is_not_tried_again(
+    vllm: Upstream, httpx2_mock: respx.Router, status: int
+) -> None:
+    route = chat(httpx2_mock, *[error(status, "vLLM's reason", "temperature")] * ATTEMPTS)
+    with pytest.raises(UpstreamRejected) as rejected:
+        await post(vllm)
+
+    assert (str(rejected.value), rejected.value.status) == ("vLLM's reason", status)
+    assert rejected.value.param == "temperature"
+    assert route.call_count == 1
+
+
+async def test_a_rejection_after_a_503_is_the_last_word(
+    vllm: Upstream, httpx2_mock: respx.Router
+) -> None:
+    route = chat(httpx2_mock, error(503, "loading"), error(400, "wrong"), answer())
+    with pytest.raises(UpstreamRejected, match="wrong"):
+        await post(vllm)
+
+    assert route.call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("vllm_param", "param"),
+    [(None, None), ("body.messages", "messages"), ("input_tokens", "input_tokens"), (5, None)],
+)
+async def test_a_parameter_is_named_as_the_client_knows_it(
+    vllm: Upstream, httpx2_mock: respx.Router, vllm_param: Any, param: str | None
+) -> None:
+    route = chat(httpx2_mock, error(400, "wrong", vllm_param))
+    with pytest.raises(UpstreamRejected) as rejected:
+        await post(vllm)
+
+    assert rejected.value.param == param
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"content": b"<html>Bad gateway</html>"}, "<html>Bad gateway</html>"),
+        ({"content": b""}, "the model server answered 500"),
+        ({"json": {"detail": "Not Found"}}, "the model server answered 500"),
+        ({"json": []}, "the model server answered 500"),
+        ({"json": {"error": "plain text"}}, "plain text"),
+        ({"json": {"error": {"message": None}}}, "the model server answered 500"),
+        ({"content": b"\xff\xfe"}, None),
+    ],
+)
+async def test_an_error_body_of_any_shape_is_a_rejection(
+    vllm: Upstream, httpx2_mock: respx.Router, content: dict[str, Any], words: str | None
+) -> None:
+    route = chat(httpx2_mock, answer(500, **content))
+    with pytest.raises(UpstreamRejected) as rejected:
+        await post(vllm)
+
+    assert rejected.value.status == 500
+    assert words is None or str(rejected.value) == words
+    assert str(rejected.value)
+    assert route.call_count == 1
+
+
+async def test_silence_is_a_broken_answer_and_is_not_tried_again(
+    vllm: Upstream, httpx2_mock: respx.Router
+) -> None:
+    route = chat(httpx2_mock, *[httpcore2.ReadTimeout("silence")] * ATTEMPTS)
+    with pytest.raises(UpstreamBroken, match="silent"):
+        await post(vllm)
+
+    assert route.call_count == 1
+
+
+async def test_models_are_told_with_everything_that_vllm_says_of_them(
+    vllm: Upstream, httpx2_mock: respx.Router
+) -> None:
+    entries = [
+        {"id": "org/a", "object": "model", "max_model_len": 4096, "permission": [{"id": "p"}]},
+        {"id": "b", "object": "model", "parent": "org/a"},
+    ]
+    route = httpx2_mock.get(f"{BASE}/models").respond(json={"object": "list", "data": entries})
+    served = await vllm.models()
+
+    assert route.call_count == 1
+    assert [model.id for model in served] == ["org/a", "b"]
+    assert [model.fields for model in served] == entries
+
+
+async def test_a_server_without_models_serves_none(
+    vllm: Upstream, httpx2_mock: respx.Router
+) -> None:
+    route = httpx2_mock.get(f"{BASE}/models").respond(json={"object": "list", "data": []})
+
+    assert await vllm.models() == []
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", b"{broken", b"{}", b'{"data":[{}]}', b'{"data":[{"id":5}]}', b'{"data":"\xff"}'],
+)
+async def test_a_list_of_models_that_makes_no_sense_is_a_broken_answer(
+    vllm: Upstream, httpx2_mock: respx.Router, body: bytes
+) -> None:
+    route = httpx2_mock.get(f"{BASE}/models").respond(
+        content=body, headers={"content-type": "application/json"}
+    )
+    with pytest.raises(UpstreamBroken, match="makes no sense"):
+        await vllm.models()
+
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (httpcore2.ConnectError("refused"), UpstreamUnavailable),
+        (httpcore2.ReadTimeout("silence"), UpstreamBroken),
+        (error(503, "loading"), UpstreamUnavailable),
+        (error(401, "wrong key"), UpstreamRejected),
+    ],
+)
+async def test_asking_for_models_fails_at_once(
+    vllm: Upstream, httpx2_mock: respx.Router, fault: Any, expected: type[UpstreamFailure]
+) -> None:
+    route = httpx2_mock.get(f"{BASE}/models").mock(side_effect=[fault] * 2)
+    with pytest.raises(expected):
+        await vllm.models()
+
+    assert route.call_count == 1
+
+
+EXPORTED: dict[str, type[Exception]] = {
+    name: found
+    for name in openai.__all__
+    if isinstance(found := getattr(openai, name), type) and issubclass(found, Exception)
+}
+NOT_OF_ITS_TREE = {"InvalidWebhookSignatureError"}  # a ValueError; we take no webhooks
+
+
+def expected_for(kind: type[Exception]) -> type[UpstreamFailure]:
+    if issubclass(kind, openai.APITimeoutError):
+        return UpstreamBroken
+    if issubclass(kind, openai.APIConnectionError):
+        return UpstreamUnavailable
+    if issubclass(kind, openai.APIStatusError):
+        return UpstreamRejected
+    return UpstreamBroken
+
+
+@pytest.mark.parametrize("name", sorted(EXPORTED.keys() - NOT_OF_ITS_TREE))
+async def test_every_error_of_the_client_becomes_one_of_ours(name: str) -> None:
+    kind = EXPORTED[name]
+    failure = kind.__new__(kind, "the reason")
+    failure.__dict__.update(status_code=418, body={"message": "the reason"})
+
+    async def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    models = SimpleNamespace(with_raw_response=SimpleNamespace(list=fail))
+    client = cast(Any, SimpleNamespace(post=fail, models=models))
+    upstream = Upstream(client, attempts=1)
+
+    for call in (upstream.post("/chat/completions", b"{}"), upstream.models()):
+        with pytest.raises(UpstreamFailure) as ours:
+            await call
+        assert type(ours.value) is expected_for(kind)
+        assert ours.value.__cause__ is failure
+        assert str(ours.value)
+
+
+def test_the_walk_over_the_clients_errors_meets_them_all() -> None:
+    assert {"OpenAIError", "APIStatusError", "RateLimitError"} <= set(EXPORTED)
+    of_its_tree = {name for name, kind in EXPORTED.items() if issubclass(kind, openai.OpenAIError)}
+    assert set(EXPORTED) - of_its_tree == NOT_OF_ITS_TREE

@@ -1,8 +1,8 @@
 """What happens to requests when a part leaves: the client, vLLM, and vLLM with another model."""
 
+import asyncio
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ ENDLESS = {"max_tokens": 3000, "ignore_eos": True}
 
 
 def _running(stack: "Stack") -> float:
-    metrics = httpx.get(stack.vllm_url.replace("/v1", "/metrics")).text
+    metrics = httpx.get(stack.vllm_url.replace("/v1", "/metrics"), timeout=30).text
     return sum(
         float(line.rsplit(" ", 1)[1])
         for line in metrics.splitlines()
@@ -32,38 +32,26 @@ def _running(stack: "Stack") -> float:
     )
 
 
-def _wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
+def _wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < timeout_s, "it did not happen in time"
         time.sleep(0.05)
-    return time.monotonic() - started
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("stream", [False, True])
-def test_vllm_stops_working_for_a_client_that_has_left(stack: "Stack", stream: bool) -> None:
-    def ask() -> None:
-        with (
-            pytest.raises(httpx.ReadTimeout),
-            httpx.Client(timeout=httpx.Timeout(60, read=None)) as client,
-        ):
-            timeout = httpx.Timeout(10, read=3)
-            with client.stream(
-                "POST",
-                f"{stack.gateway_url}/chat/completions",
-                json={"model": "default", "messages": MESSAGES, "stream": stream, **ENDLESS},
-                timeout=timeout,
-            ) as response:
-                deadline = time.monotonic() + 2
-                for _ in response.iter_bytes():
-                    if time.monotonic() > deadline:
-                        raise httpx.ReadTimeout("left in the middle")
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    _wait_until(lambda: _running(stack) == 1, timeout_s=10)
-    asking.join()
-    assert _wait_until(lambda: _running(stack) == 0, timeout_s=10) < 2
+async def test_vllm_stops_working_for_a_client_that_has_left(stack: "Stack", stream: bool) -> None:
+    question = {"model": "default", "messages": MESSAGES, "stream": stream, **ENDLESS}
+    async with httpx.AsyncClient(timeout=120) as client:
+        asking = asyncio.create_task(
+            client.post(f"{stack.gateway_url}/chat/completions", json=question)
+        )
+        await asyncio.to_thread(_wait_until, lambda: _running(stack) == 1)
+        asking.cancel()
+        await asyncio.wait({asking})
+    # The whole answer would take a minute and more.
+    await asyncio.to_thread(_wait_until, lambda: _running(stack) == 0, timeout_s=10)
 
 
 def test_a_killed_vllm_is_told_and_its_successor_is_found(

@@ -1,84 +1,250 @@
 """Command line of the indexer, and the one place in it where clients are constructed."""
 
+import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 from rich.console import Console
 
-from indexer.chunking import Chunker
-from indexer.errors import SourceUnusable
-from indexer.index.collection import IndexWriter
+from indexer import commands, ray_engine, ray_steps
+from indexer.console import DocumentProgress
+from indexer.errors import ConfigurationUnusable, EngineUnavailable, SourceUnusable
+from indexer.index.collection import IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
-from indexer.index.errors import FingerprintMismatch, IndexFailure
-from indexer.index.settings import explain
-from indexer.report import print_report, progress
-from indexer.run import Run
-from indexer.settings import RunSettings
-from indexer.sources import find_files
+from indexer.index.errors import FingerprintMismatch, IndexFailure, LeaseFailure
+from indexer.index.settings import IndexSettings, explain
+from indexer.parsing.workers import Workers
+from indexer.pipeline import Pipeline
+from indexer.preparation import Preparation
+from indexer.report import (
+    BAD_CONFIGURATION,
+    DEPENDENCY_DOWN,
+    DONE,
+    INTERRUPTED,
+    LEASE_HELD,
+    Report,
+)
+from indexer.settings import (
+    PlanSettings,
+    PruneSettings,
+    RepairSettings,
+    RollbackSettings,
+    RunSettings,
+    SearchSettings,
+    SourceSettings,
+    StatusSettings,
+    VerifySettings,
+)
+from indexer.work import Engine, Prepares, Tools
 
 USAGE = """usage: python -m indexer COMMAND [options]
 
 commands:
-  run PATH...  make the index equal to the documents in these files and folders
+  run PATH...     make the index equal to the documents in these folders, files and URLs
+  plan PATH...    print what run would do
+  verify PATH...  compare every row of the index with itself and with the documents
+  repair PATH...  verify, and write anew what is broken
+  status          print what is stored, and who holds the lease
+  search QUERY    print the chunks that are nearest to a question
+  rollback        give readers the generation before the published one
+  prune           drop the generations that are not kept
 
 `python -m indexer COMMAND --help` lists the options. Each is an environment variable too:
---milvus-uri is GROUNDSERVE_MILVUS_URI.
-exit codes: 0 done, 2 wrong settings or paths, 3 Milvus or the embedding model is not available,
-            4 done but for skipped documents"""
-
-DONE = 0
-BAD_CONFIGURATION = 2
-DEPENDENCY_DOWN = 3
-SKIPPED_SOME = 4  # not 1, which Python returns for an error that nobody expected
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+--milvus-uri is GROUNDSERVE_MILVUS_URI. --config names a file that lists the sources.
+exit codes: 0 done, 2 wrong settings or sources, 3 Milvus or the embedding model is not available,
+            4 done but for skipped documents or sources, 5 another run has the lease,
+            6 deletions or a publication refused, 7 verify found drift, 130 interrupted"""
 
 
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code; every failure is one line on stderr."""
     match arguments:
-        case ["run", *options]:
-            return _reported(_run, options)
         case ["-h" | "--help"]:
             print(USAGE)
             return DONE
+        case [name, *options] if name in COMMANDS:
+            return _reported(COMMANDS[name], options)
     print(USAGE, file=sys.stderr)
     return BAD_CONFIGURATION
 
 
 def _reported(command: Callable[[list[str]], int], options: list[str]) -> int:
     try:
-        return command(options)
+        with _terminated_like_interrupted():
+            return command(options)
     except ValidationError as exc:
-        failure, exit_code = explain(exc), BAD_CONFIGURATION
-    except (SettingsError, SourceUnusable, FingerprintMismatch) as exc:
-        failure, exit_code = str(exc), BAD_CONFIGURATION
-    except IndexFailure as exc:
-        failure, exit_code = str(exc), DEPENDENCY_DOWN
+        print(f"error: {explain(exc)}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except FAILURES as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return _exit_code(exc)
     except KeyboardInterrupt:
-        failure, exit_code = "interrupted; the next run goes on from here", INTERRUPTED
-    print(f"error: {failure}", file=sys.stderr)
-    return exit_code
+        print("error: interrupted; the next run goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: the lease is given back, and nobody waits for it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_code(failure: BaseException) -> int:
+    return next(code for kinds, code in EXIT_CODES if isinstance(failure, kinds))
 
 
 def _run(options: list[str]) -> int:
     settings = CliApp.run(RunSettings, cli_args=options)
-    started = time.monotonic()
-    console = Console()
-    files = find_files(settings.paths)
+    return _told(settings, "indexing", commands.run)
+
+
+def _repair(options: list[str]) -> int:
+    settings = CliApp.run(RepairSettings, cli_args=options)
+    return _told(settings, "repairing", commands.repair)
+
+
+def _told(
+    settings: RunSettings, verb: str, command: Callable[[commands.Parts, RunSettings, int], int]
+) -> int:
+    """Do what writes, with the lease; Prometheus is told of a failure too."""
+    try:
+        with (
+            _writer(settings) as writer,
+            writer.lease(settings.lease_duration_s) as lease,
+            _parts(settings, writer, verb) as parts,
+        ):
+            return command(parts, settings, lease.run)
+    except FAILURES as exc:
+        commands.tell_metrics(settings, Report(), _exit_code(exc))
+        raise
+
+
+def _plan(options: list[str]) -> int:
+    settings = CliApp.run(PlanSettings, cli_args=options)
+    with _writer(settings) as writer, _parts(settings, writer, "comparing") as parts:
+        return commands.plan(parts, settings)
+
+
+def _verify(options: list[str]) -> int:
+    settings = CliApp.run(VerifySettings, cli_args=options)
+    with _writer(settings) as writer, _parts(settings, writer, "verifying") as parts:
+        return commands.verify(parts, settings)
+
+
+def _status(options: list[str]) -> int:
+    settings = CliApp.run(StatusSettings, cli_args=options)
+    with _writer(settings) as writer:
+        return commands.status(writer, settings)
+
+
+def _search(options: list[str]) -> int:
+    settings = CliApp.run(SearchSettings, cli_args=options)
+    encoder = Encoder.load(settings)
+    return commands.search(lambda: IndexReader(settings), encoder, settings)
+
+
+def _rollback(options: list[str]) -> int:
+    settings = CliApp.run(RollbackSettings, cli_args=options)
+    with _writer(settings) as writer, writer.lease(settings.lease_duration_s):
+        return commands.rollback(writer, settings)
+
+
+def _prune(options: list[str]) -> int:
+    settings = CliApp.run(PruneSettings, cli_args=options)
+    with _writer(settings) as writer, writer.lease(settings.lease_duration_s):
+        return commands.prune(writer, settings)
+
+
+@contextmanager
+def _writer(settings: IndexSettings) -> Iterator[IndexWriter]:
     writer = IndexWriter(settings)
     try:
-        with console.status("loading the embedding model"):
-            encoder = Encoder.load(settings, batch_size=settings.encoder_batch_size)
-        chunker = Chunker(settings.chunk_size_chars, settings.chunk_overlap_percent)
-        with progress(console, len(files)) as on_document:
-            report = Run(writer, encoder, chunker, settings.tenant, on_document).execute(files)
+        yield writer
     finally:
         writer.close()
-    print_report(console, report, settings.knowledge_base, time.monotonic() - started)
-    return SKIPPED_SOME if report.skipped else DONE
+
+
+@contextmanager
+def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator[commands.Parts]:
+    """Everything that looks at the sources, put together."""
+    configuration = commands.configuration(settings)
+    console = Console(stderr=True)
+    with console.status("loading the embedding model"):
+        encoder = Encoder.load(settings, batch_size=settings.encoder_batch_size)
+    chunker = commands.chunker_settings(settings, encoder)
+    workers = partial(
+        Workers,
+        Preparation(chunker),
+        processes=commands.parse_processes(settings),
+        timeout_s=settings.parse_timeout_s,
+        memory_mib=settings.parse_memory_mib,
+        preload=[Preparation.__module__],
+    )
+    with workers() as here, DocumentProgress(console, verb) as progress:
+        tools = commands.tools(writer, encoder, here, chunker)
+        engine = _engine(settings, tools, workers)
+        yield commands.Parts(tools, engine, lambda: IndexReader(settings), configuration, progress)
+
+
+def _engine(
+    settings: SourceSettings, tools: Tools, workers: Callable[[], AbstractContextManager[Prepares]]
+) -> Engine:
+    if not isinstance(settings, RunSettings) or settings.engine == "local":
+        return Pipeline(tools)
+    parts = ray_steps.Parts(
+        encoder=partial(Encoder.load, settings, settings.encoder_batch_size),
+        writer=partial(IndexWriter, settings),
+        workers=workers,
+    )
+    cluster = ray_engine.Cluster(
+        address=settings.ray_address or "",
+        encoders=settings.ray_encoders,
+        gpus_per_encoder=settings.ray_gpus_per_encoder,
+        parsers=settings.ray_parsers,
+    )
+    return ray_engine.RayEngine(tools, parts, cluster)
+
+
+EXIT_CODES: list[tuple[type[Exception] | tuple[type[Exception], ...], int]] = [
+    (
+        (SettingsError, ConfigurationUnusable, SourceUnusable, FingerprintMismatch),
+        BAD_CONFIGURATION,
+    ),
+    ((IndexFailure, EngineUnavailable), DEPENDENCY_DOWN),
+    (LeaseFailure, LEASE_HELD),
+]
+"""The exit code of each failure; the first that fits counts."""
+FAILURES = (
+    SettingsError,
+    ConfigurationUnusable,
+    SourceUnusable,
+    EngineUnavailable,
+    IndexFailure,
+    LeaseFailure,
+)
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "plan": _plan,
+    "verify": _verify,
+    "repair": _repair,
+    "status": _status,
+    "search": _search,
+    "rollback": _rollback,
+    "prune": _prune,
+}
 
 
 if __name__ == "__main__":

@@ -3,8 +3,12 @@
 ::
 
     IndexerFailure
-    ├── SourceUnusable     the paths given to a run are not there or hold no documents: no run
-    └── DocumentUnusable   one document cannot be read or parsed: skipped, the run goes on
+    ├── SourceUnusable     a source cannot be listed, or lists nothing: nothing is deleted
+    │   └── ConfigurationUnusable   the file that names the sources is wrong: nothing is run
+    ├── DocumentUnusable   one document cannot be read or parsed: skipped, the run goes on
+    │   └── DocumentGone   it was listed but is not there any more: its chunks are deleted
+    ├── EngineUnavailable  the engine that was asked for is not installed or cannot be reached
+    └── MetricsNotTold     the run is done, but Prometheus cannot be told of it
 """
 
 
@@ -13,8 +17,24 @@ class IndexerFailure(Exception):
 
 
 class SourceUnusable(IndexerFailure):
-    """A path is missing, or holds no document of a known format."""
+    """A source cannot be listed, or lists no document of a known format."""
+
+
+class ConfigurationUnusable(SourceUnusable):
+    """The sources are configured wrongly; the message names file, entry and field."""
 
 
 class DocumentUnusable(IndexerFailure):
     """One document cannot be read or parsed."""
+
+
+class DocumentGone(DocumentUnusable):
+    """One document was listed but is not there any more."""
+
+
+class EngineUnavailable(IndexerFailure):
+    """The engine that was asked for is not installed, cannot be reached, or broke off."""
+
+
+class MetricsNotTold(IndexerFailure):
+    """Prometheus' file or gateway could not be written; the run itself is done."""

@@ -1,36 +1,31 @@
 """One run: makes the index equal to the sources. Knows no command line and no vendor library."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection
 
 import msgspec
 
-from indexer.chunking import Chunker
-from indexer.errors import DocumentUnusable
-from indexer.index.collection import NAME_MAX_BYTES, Generation, IndexWriter, StoredChunk
-from indexer.index.embedding import TextEncoder
-from indexer.index.errors import FingerprintMismatch
-from indexer.index.records import Chunk, Fingerprint, content_hash, key
-from indexer.parsing import PARSER_VERSION, Document, parse
-from indexer.sources import SourceFile
-
-CHUNKS_AT_ONCE = 256
-"""Chunks that are embedded and written together, so that memory does not grow with the corpus."""
+from indexer import gate
+from indexer.comparison import StoredDocument, stored_documents
+from indexer.gate import GoldenQueries, Search
+from indexer.generations import Target, known_in, open_target, prune
+from indexer.index.collection import Generation, RunRecord
+from indexer.report import Report
+from indexer.work import Documents, Engine, Tools, Work
 
 
-class Report(msgspec.Struct):
-    """What a run did, in documents unless it says otherwise."""
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run may do, and what it must find before it publishes."""
 
-    added: int = 0
-    changed: int = 0
-    kept: int = 0
-    deleted: int = 0
-    skipped: list[tuple[str, str]] = []
-    """Names and reasons. What is stored of them stays as it was."""
-    chunks_written: int = 0
-    generation: str = ""
-    published: bool = False
-    """Whether this run made the generation that readers see from now on."""
+    tenants: Collection[str]
+    """Whose documents the sources hold; rows of others are not touched."""
+    default_tenant: str
+    max_deletion_percent: int = 20
+    """Share of the stored documents that may be gone without `allow_mass_deletion`."""
+    allow_mass_deletion: bool = False
+    keep_generations: int = 1
+    """Earlier generations that are kept to roll back to."""
+    golden: GoldenQueries = GoldenQueries()
 
 
 class Run:
@@ -38,150 +33,114 @@ class Run:
 
     def __init__(
         self,
-        writer: IndexWriter,
-        encoder: TextEncoder,
-        chunker: Chunker,
-        tenant: str,
+        tools: Tools,
+        engine: Engine,
+        rules: Rules,
+        *,
+        search: Callable[[Generation], Search],
         on_document: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._writer = writer
-        self._encoder = encoder
-        self._chunker = chunker
-        self._tenant = tenant
+        """`search` gives what finds hits in a generation, for the golden queries."""
+        self._tools = tools
+        self._writer = tools.writer
+        self._engine = engine
+        self._rules = rules
+        self._search = search
         self._on_document = on_document
         self._report = Report()
-        self._waiting: list[_Pending] = []
 
-    def execute(self, files: Sequence[SourceFile]) -> Report:
-        """Make the index equal to `files`.
+    def execute(self, documents: Documents, *, run: int, rewrite: Collection[str] = ()) -> Report:
+        """Make the index equal to `documents`. The writer holds the lease of run number `run`.
 
-        A collection of another fingerprint is left to its readers while a new generation is
-        built beside it; the name moves when that is complete. Raises IndexFailure; what was
-        written until then is taken up by the next run. FingerprintMismatch, before anything is
-        written, when building anew would lose other tenants' documents.
+        Where the fingerprint is another one, readers keep what they have while a new generation
+        is built beside it; the name moves when that is complete and passes the gate. `rewrite`
+        names ids of documents to be stored anew although their sources have not changed.
+        Raises IndexFailure and LeaseLost; what was written until then is taken up by the next
+        run. FingerprintMismatch and SourceUnusable are raised before anything is changed.
         """
-        report = self._report
-        generation, is_new = self._open()
-        report.generation = generation.collection
-        stored = _by_document(self._writer.stored_chunks(generation))
-        for file in files:
-            self._compare(generation, file, stored.pop(file.document_id, []))
-        self._write(generation)
-        for chunks in stored.values():
-            self._writer.delete(generation, [chunk.chunk_id for chunk in chunks])
-            report.deleted += 1
-        if report.chunks_written or report.deleted:
-            self._writer.flush(generation)
-        if is_new and report.chunks_written:
-            self._writer.publish(generation)
-            self._writer.drop_unpublished()
-            report.published = True
-        return report
-
-    def _open(self) -> tuple[Generation, bool]:
-        fingerprint = Fingerprint(
-            encoder=self._encoder.identity,
-            chunker=f"{self._chunker.description}, parser {PARSER_VERSION}",
+        started = time.monotonic()
+        target = open_target(self._writer, self._tools.fingerprint, self._rules.tenants)
+        self._report.generation = target.generation.collection
+        stored = stored_documents(
+            self._writer.stored_chunks(target.generation, self._rules.tenants)
         )
-        published = self._writer.published()
-        if published is not None and published.fingerprint == fingerprint:
-            return published, False
-        if published is not None and self._writer.holds_other_tenants(published):
-            raise FingerprintMismatch(
-                f"{published.collection!r} was built with other parameters and holds documents of "
-                "other tenants, which this run would lose: use another knowledge base, or the "
-                "parameters that it was built with"
+        before = len(stored)
+        self._engine.run(
+            Work(
+                documents=documents,
+                stored=stored,
+                target=target.generation,
+                # What is stored of a document that is to be written anew is not to be trusted.
+                known_in=[] if rewrite else known_in(target),
+                run=run,
+                rewrite=rewrite,
+                keeps_fragments=target.is_published,
+                report=self._report,
+                on_document=self._on_document,
             )
-        self._writer.drop_unpublished()
-        return self._writer.create(fingerprint), True
+        )
+        self._report.failed_sources = list(documents.failures)
+        deleted = self._delete(target, stored, before)
+        has_changed = bool(self._report.chunks_written or deleted)
+        if has_changed:
+            self._writer.flush(target.generation)
+        self._report.seconds = time.monotonic() - started
+        if has_changed and target.is_published:
+            self._record(target, run)
+        if not target.is_published and self._passes_the_gate(target):
+            self._record(target, run)
+            self._writer.publish(target.generation)
+            self._report.published = True
+            prune(self._writer, self._rules.keep_generations)
+        self._report.seconds = time.monotonic() - started
+        return self._report
 
-    def _compare(self, generation: Generation, file: SourceFile, stored: list[StoredChunk]) -> None:
-        try:
-            content = file.read()
-            document_hash = content_hash(content)
-            if _is_complete(stored, document_hash):
-                self._report.kept += 1
-                self._on_document(file.name)
-                return
-            chunks = self._chunks(file, document_hash, parse(content, file.path.suffix))
-        except DocumentUnusable as exc:
-            self._report.skipped.append((file.name, str(exc)))
-            self._on_document(file.name)
-            return
-        if stored:
-            self._report.changed += 1
-        else:
-            self._report.added += 1
-        new_ids = {chunk.chunk_id for chunk in chunks}
-        stale = [chunk.chunk_id for chunk in stored if chunk.chunk_id not in new_ids]
-        self._waiting.append(_Pending(file.name, chunks, stale))
-        if sum(len(pending.chunks) for pending in self._waiting) >= CHUNKS_AT_ONCE:
-            self._write(generation)
-
-    def _chunks(self, file: SourceFile, document_hash: str, document: Document) -> list[Chunk]:
-        spans = self._chunker.split(document.text)
-        if not spans:
-            raise DocumentUnusable("there is no text in it but headings")
-        document_id = file.document_id
-        source = document.canonical_url or file.name
-        if len(source.encode()) > NAME_MAX_BYTES:
-            raise DocumentUnusable(f"its address is longer than {NAME_MAX_BYTES} bytes")
-        return [
-            Chunk(
-                chunk_id=key(self._tenant, document_id, ordinal, span.text),
-                tenant=self._tenant,
-                document_id=document_id,
-                document_hash=document_hash,
-                source=source,
-                title=_clipped(document.title or file.path.name),
-                heading_path=_clipped(span.heading_path),
-                ordinal=ordinal,
-                chunk_count=len(spans),
-                start=span.start,
-                end=span.end,
-                text=span.text,
-                chunk_hash=content_hash(span.text.encode()),
-                attributes={},
+    def _delete(self, target: Target, gone: dict[str, StoredDocument], before: int) -> int:
+        """Delete the documents that are `gone` from the sources, if that is believable."""
+        if self._report.failed_sources:
+            self._report.withheld = len(gone)
+            return 0
+        if target.is_published and not self._rules.allow_mass_deletion:
+            self._report.refused = gate.too_many_gone(
+                len(gone), before, self._rules.max_deletion_percent
             )
-            for ordinal, span in enumerate(spans)
-        ]
+            if self._report.refused:
+                self._report.withheld = len(gone)
+                return 0
+        self._writer.delete_documents(target.generation, list(gone))
+        self._report.deleted = len(gone)
+        return len(gone)
 
-    def _write(self, generation: Generation) -> None:
-        """Embed and write what waits. A document's old chunks go after its new ones are there."""
-        chunks = [chunk for pending in self._waiting for chunk in pending.chunks]
-        for first in range(0, len(chunks), CHUNKS_AT_ONCE):
-            batch = chunks[first : first + CHUNKS_AT_ONCE]
-            vectors = self._encoder.encode_passages([chunk.text for chunk in batch])
-            self._writer.upsert(generation, batch, vectors)
-            self._report.chunks_written += len(batch)
-        stale = [chunk_id for pending in self._waiting for chunk_id in pending.stale]
-        if stale:
-            self._writer.delete(generation, stale)
-        for pending in self._waiting:
-            self._on_document(pending.name)
-        self._waiting.clear()
+    def _passes_the_gate(self, target: Target) -> bool:
+        """Whether readers may see a new generation; the report says why not."""
+        if self._report.failed_sources or not self._report.documents:
+            return False
+        self._report.refused = (
+            gate.missing_rows(
+                self._report, *self._writer.count(target.generation, self._rules.tenants)
+            )
+            or self._too_few(target)
+            or gate.golden_failure(
+                self._rules.golden, self._rules.default_tenant, self._search(target.generation)
+            )
+        )
+        return not self._report.refused
 
+    def _too_few(self, target: Target) -> str:
+        if target.published is None or self._rules.allow_mass_deletion:
+            return ""
+        before, _ = self._writer.count(target.published, self._rules.tenants)
+        return gate.too_many_gone(
+            before - self._report.documents, before, self._rules.max_deletion_percent
+        )
 
-class _Pending(msgspec.Struct, frozen=True):
-    name: str
-    chunks: list[Chunk]
-    stale: list[str]
-
-
-def _by_document(stored: Iterable[StoredChunk]) -> dict[str, list[StoredChunk]]:
-    documents = defaultdict(list)
-    for chunk in stored:
-        documents[chunk.document_id].append(chunk)
-    return dict(documents)
-
-
-def _is_complete(stored: list[StoredChunk], document_hash: str) -> bool:
-    return bool(stored) and all(
-        chunk.document_hash == document_hash and chunk.chunk_count == len(stored)
-        for chunk in stored
-    )
-
-
-def _clipped(text: str) -> str:
-    """`text`, cut where Milvus would refuse it for its length."""
-    return text.encode()[:NAME_MAX_BYTES].decode(errors="ignore")
+    def _record(self, target: Target, run: int) -> None:
+        documents, chunks = self._writer.count(target.generation, self._rules.tenants)
+        record = RunRecord(
+            run=run,
+            finished_at=time.time(),
+            seconds=self._report.seconds,
+            documents=documents,
+            chunks=chunks,
+        )
+        self._writer.record(target.generation, record)

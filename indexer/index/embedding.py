@@ -51,6 +51,14 @@ class Encoder:
         self._model = model
         self._batch_size = batch_size
         self.identity = identity
+        self.max_tokens: int = model.max_seq_length or 0
+        """Tokens of a passage that the model reads, special ones included; 0 where it says none."""
+
+    @property
+    def tokenizer(self) -> str:
+        """The model's tokenizer as the JSON of the tokenizers library; "" where it is another."""
+        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
+        return "" if backend is None else str(backend.to_str())
 
     @classmethod
     def load(cls, settings: IndexSettings, batch_size: int = 32) -> "Encoder":

@@ -10,6 +10,10 @@
     └── EncoderFailure
         ├── EncoderUnavailable the model cannot be loaded, or is not loaded yet
         └── EncodingFailed     the model failed on an input
+
+    LeaseFailure               met by writers alone
+    ├── LeaseHeld              another run has the knowledge base
+    └── LeaseLost              this run had it, and was taken for dead
 """
 
 
@@ -43,3 +47,15 @@ class EncoderUnavailable(EncoderFailure):
 
 class EncodingFailed(EncoderFailure):
     """The embedding model failed on an input."""
+
+
+class LeaseFailure(Exception):
+    """Base of what keeps a run from writing because of another run."""
+
+
+class LeaseHeld(LeaseFailure):
+    """Another run has the lease of the knowledge base."""
+
+
+class LeaseLost(LeaseFailure):
+    """The lease was not renewed in time: another run may have it, so this one may not write."""

@@ -22,6 +22,11 @@ def differs(field: str, value: str) -> str:
     return f"({field} != {literal(value)})"
 
 
+def below(field: str, number: int) -> str:
+    """Rows whose `field` is less than `number`, in parentheses."""
+    return f"({field} < {number})"
+
+
 def one_of(field: str, values: Iterable[str]) -> str:
     """Rows whose `field` is among `values`, in parentheses."""
     return f"({field} in [{', '.join(map(literal, values))}])"

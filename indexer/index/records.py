@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +15,11 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     document_id: str
     document_hash: str
+    """Of its bytes and attributes: where it differs, the document has changed."""
+    version: str
+    """What its source gave to ask next time whether it changed, such as an ETag; may be empty."""
+    run: int
+    """Number of the run that wrote it. Of two versions of a document the later run's counts."""
     source: str
     """Canonical URL of the document, or its path."""
     title: str
@@ -30,6 +35,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """One past its last character."""
     text: str
     chunk_hash: str
+    """Of the passage that was embedded: chunks of one hash have one vector."""
     attributes: dict[str, Any]
 
 

@@ -88,7 +88,9 @@ def _index(given: Options, settings: dict[str, str]) -> None:
     """The indexer writes to the terminal itself: it has its own progress and summary."""
     say(f"indexing {', '.join(str(path) for path in given.docs)}")
     began = time.monotonic()
-    command = [sys.executable, "-m", "indexer", "run", *(str(path) for path in given.docs)]
+    # Another folder than the last time replaces what was indexed then, and that is meant.
+    command = [sys.executable, "-m", "indexer", "run", "--allow-mass-deletion"]
+    command += (str(path) for path in given.docs)
     code = run(command, None, clean_environment(settings), ROOT)
     if code not in (_INDEXED, _INDEXED_SOME):
         raise StackError(

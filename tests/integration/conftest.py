@@ -1,17 +1,25 @@
 """A knowledge base of its own for each test, on the shared Milvus Lite server."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from indexer.chunking import Chunker
-from indexer.index.collection import IndexWriter
+from indexer.chunking import Chunker, ChunkerSettings
+from indexer.index.collection import Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
+from indexer.index.passages import passage
+from indexer.index.records import Fingerprint, Hit
 from indexer.index.settings import IndexSettings
-from indexer.run import Report, Run
-from indexer.sources import find_files
+from indexer.pipeline import Pipeline
+from indexer.report import Report
+from indexer.run import Rules, Run
+from indexer.sources import Listing, sources_of
+from indexer.work import Tools
+from tests.unit.index_fakes import InThisProcess
 
 _numbers = count(1)
 
@@ -54,11 +62,55 @@ def documents(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_indexer(writer: IndexWriter, encoder: Encoder) -> RunIndexer:
-    """One run over folders, as the command line makes it."""
+def run_indexer(index_settings: IndexSettings, encoder: Encoder) -> RunIndexer:
+    """One run over folders, as the command line makes it, but for the worker processes."""
 
-    def run(*paths: Path, size: int = 512, tenant: str = "default") -> Report:
-        chunker = Chunker(size, overlap_percent=10)
-        return Run(writer, encoder, chunker, tenant).execute(find_files(paths))
+    def run(
+        *paths: Path, size: int = 512, tenant: str = "default", settings: Any = None, **rules: Any
+    ) -> Report:
+        used = settings or index_settings
+        writer = IndexWriter(used)
+        chunker = ChunkerSettings(size=size, overlap_percent=10)
+        tools = Tools(
+            writer=writer,
+            encoder=encoder,
+            workers=InThisProcess(chunker),
+            passage=passage,
+            fingerprint=Fingerprint(encoder=encoder.identity, chunker=Chunker(chunker).description),
+        )
+
+        def search_in(generation: Generation) -> Callable[[str, str, int], Sequence[Hit]]:
+            return lambda query, tenant, limit: asyncio.run(
+                _search(used, encoder, generation, query, tenant, limit)
+            )
+
+        job = Run(
+            tools,
+            Pipeline(tools),
+            Rules(tenants=[tenant], default_tenant=tenant, **rules),
+            search=search_in,
+        )
+        try:
+            with writer.lease(60) as lease:
+                listing = Listing(sources_of([str(path) for path in paths], tenant))
+                return job.execute(listing, run=lease.run)
+        finally:
+            writer.close()
 
     return run
+
+
+async def _search(
+    settings: IndexSettings,
+    encoder: Encoder,
+    generation: Generation,
+    query: str,
+    tenant: str,
+    limit: int,
+) -> list[Hit]:
+    reader = IndexReader(settings)
+    try:
+        vectors = encoder.encode_queries([query])
+        return (await reader.search(generation, vectors, tenant=tenant, limit=limit))[0]
+    finally:
+        await reader.close()

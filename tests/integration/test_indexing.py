@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from indexer.chunking import Chunker
+from indexer.gate import GoldenQueries, GoldenQuery
 from indexer.index.collection import IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexUnavailable, KnowledgeBaseMissing
 from indexer.index.records import Hit
 from indexer.index.settings import IndexSettings
-from indexer.run import Report, Run
-from indexer.sources import find_files
+from indexer.report import REFUSED, Report
 
 RunIndexer = Callable[..., Report]
 
@@ -62,11 +62,36 @@ def test_a_second_run_changes_nothing(
     first = run_indexer(documents)
     generation = writer.published()
     assert generation is not None
-    before = sorted(chunk.chunk_id for chunk in writer.stored_chunks(generation))
+    before = {row.chunk.chunk_id: row.chunk for row in writer.stored_rows(generation, ["default"])}
     second = run_indexer(documents)
     assert (second.added, second.changed, second.kept, second.deleted) == (0, 0, 3, 0)
     assert (second.chunks_written, second.generation) == (0, first.generation)
-    assert sorted(chunk.chunk_id for chunk in writer.stored_chunks(generation)) == before
+    after = {row.chunk.chunk_id: row.chunk for row in writer.stored_rows(generation, ["default"])}
+    assert after == before
+    assert writer.published() == generation
+
+
+def test_a_changed_document_keeps_the_vectors_of_its_unchanged_chunks(
+    writer: IndexWriter, tmp_path: Path, run_indexer: RunIndexer
+) -> None:
+    paragraphs = [f"Paragraph {n} tells something of its own about topic {n}. " * 4 for n in "abcd"]
+    document = tmp_path / "docs" / "long.txt"
+    document.parent.mkdir()
+    document.write_text("\n\n".join(paragraphs))
+    run_indexer(document.parent, size=256)
+    generation = writer.published()
+    assert generation is not None
+    rows = list(writer.stored_rows(generation, ["default"]))
+    vectors = {row.chunk.text: row.vector for row in rows}
+    document.write_text("\n\n".join(["A new first paragraph.", *paragraphs]))
+    report = run_indexer(document.parent, size=256)
+
+    assert (report.changed, report.chunks_embedded) == (1, 1)
+    assert report.chunks_reused == len(rows) - 1, "the first one has become another"
+    for row in writer.stored_rows(generation, ["default"]):
+        if row.chunk.text in vectors:
+            assert np.array_equal(row.vector, vectors[row.chunk.text])
+            assert row.chunk.ordinal > 0, "it has moved"
 
 
 @pytest.mark.anyio
@@ -80,14 +105,16 @@ async def test_a_changed_document_replaces_its_chunks_and_a_removed_one_goes(
     run_indexer(documents)
     (documents / "llama.md").write_text("# Llamas\n\nLlamas carry loads of 30 kg over mountains.\n")
     (documents / "bread.txt").unlink()
-    report = run_indexer(documents)
-    assert (report.changed, report.kept, report.deleted) == (1, 1, 1)
+    refused = run_indexer(documents)
+    assert (refused.changed, refused.deleted, refused.exit_code) == (1, 0, REFUSED)
+    report = run_indexer(documents, allow_mass_deletion=True)
+    assert (report.kept, report.deleted) == (2, 1)
     texts = [hit.text for hit in await _search(index_settings, encoder, "llamas and bread")]
     assert any("30 kg" in text for text in texts)
     assert not any("domesticated" in text or "Sourdough" in text for text in texts)
     generation = writer.published()
     assert generation is not None
-    assert len({chunk.document_id for chunk in writer.stored_chunks(generation)}) == 2
+    assert len({chunk.document_id for chunk in writer.stored_chunks(generation, ["default"])}) == 2
 
 
 @pytest.mark.anyio
@@ -122,35 +149,36 @@ async def test_a_reader_sees_the_rows_of_its_tenant_alone(
 
 
 @pytest.mark.parametrize(
-    "tenant", ["plain", 'a"b', "a'b", "a\\b", "a\nb", "ünï", "日本", 'x" or "1" == "1']
+    "tenant", ["plain", 'a"b', "a'b", "a\\b", "ünï", "日本", 'x" or "1" == "1']
 )
 def test_every_tenant_name_finds_its_own_rows_again(
-    index_settings: IndexSettings, encoder: Encoder, documents: Path, tenant: str
+    documents: Path, run_indexer: RunIndexer, tenant: str
 ) -> None:
-    settings = index_settings.model_copy(update={"tenant": tenant})
-    writer = IndexWriter(settings)
-    try:
-        for expected in ((3, 0), (0, 3)):
-            report = Run(writer, encoder, Chunker(512, 10), tenant).execute(find_files([documents]))
-            assert (report.added, report.kept) == expected
-    finally:
-        writer.close()
+    for expected in ((3, 0), (0, 3)):
+        report = run_indexer(documents, tenant=tenant)
+        assert (report.added, report.kept) == expected
 
 
 def test_building_anew_never_loses_the_documents_of_another_tenant(
-    index_settings: IndexSettings, encoder: Encoder, documents: Path, run_indexer: RunIndexer
+    documents: Path, run_indexer: RunIndexer
 ) -> None:
     run_indexer(documents)
-    settings = index_settings.model_copy(update={"tenant": "second"})
-    second = IndexWriter(settings)
-    try:
-        report = Run(second, encoder, Chunker(512, 10), "second").execute(find_files([documents]))
-        assert report.added == 3
-        with pytest.raises(FingerprintMismatch, match="other tenants"):
-            Run(second, encoder, Chunker(128, 10), "second").execute(find_files([documents]))
-    finally:
-        second.close()
+    assert run_indexer(documents, tenant="second").added == 3
+    with pytest.raises(FingerprintMismatch, match="other tenants"):
+        run_indexer(documents, tenant="second", size=128)
     assert run_indexer(documents).kept == 3
+
+
+def test_golden_queries_keep_a_bad_generation_from_its_readers(
+    documents: Path, run_indexer: RunIndexer, writer: IndexWriter
+) -> None:
+    question = "How high is a geostationary orbit?"
+    right = GoldenQueries(queries=[GoldenQuery(question, "35,786 km")], results=1)
+    wrong = GoldenQueries(queries=[GoldenQuery(question, "llama.md")], results=1)
+    assert run_indexer(documents, golden=wrong).exit_code == REFUSED
+    assert writer.published() is None
+    report = run_indexer(documents, golden=right)
+    assert (report.published, report.chunks_embedded) == (True, 0)
 
 
 @pytest.mark.anyio

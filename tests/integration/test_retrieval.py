@@ -9,8 +9,7 @@ import pytest
 from stack import servers
 
 from gateway.retrieval import Retrieved, Retriever
-from indexer.chunking import Chunker
-from indexer.index.collection import IndexReader, IndexWriter
+from indexer.index.collection import IndexReader
 from indexer.index.embedding import Encoder
 from indexer.index.errors import (
     EncoderUnavailable,
@@ -19,8 +18,7 @@ from indexer.index.errors import (
     KnowledgeBaseMissing,
 )
 from indexer.index.settings import IndexSettings
-from indexer.run import Report, Run
-from indexer.sources import find_files
+from indexer.report import Report
 
 RunIndexer = Callable[..., Report]
 QUESTION = "How high is a geostationary orbit?"
@@ -106,15 +104,17 @@ async def test_the_watch_ends_whenever_it_is_told_to(
 
 @pytest.mark.anyio
 async def test_a_killed_and_restarted_milvus_is_found_again(
-    encoder: Encoder, documents: Path, tmp_path: Path, free_port: Callable[[], int]
+    encoder: Encoder,
+    documents: Path,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    run_indexer: RunIndexer,
 ) -> None:
     port = free_port()
     settings = IndexSettings(milvus_uri=f"http://127.0.0.1:{port}", milvus_timeout_s=2)
     with servers.milvus(port, tmp_path / "data", tmp_path / "logs") as server:
         server.wait_ready()
-        writer = IndexWriter(settings)
-        Run(writer, encoder, Chunker(512, 10), "default").execute(find_files([documents]))
-        writer.close()
+        run_indexer(documents, settings=settings)
         async with _retriever(settings, encoder) as retriever:
             assert (await retriever.retrieve(QUESTION, 1)).hits
             server.stop()

@@ -2,61 +2,23 @@
 interfaces, and each remembers what it was asked."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from litestar.testing import TestClient
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from gateway.upstream import ServedModel, Upstream, UpstreamAnswer
-from indexer.index.collection import Generation, IndexReader, IndexWriter, StoredChunk
+from indexer.index.collection import Generation, IndexReader
 from indexer.index.embedding import Vectors
-from indexer.index.errors import IndexUnavailable
-from indexer.index.records import Chunk, EncoderIdentity, Fingerprint, Hit
+from indexer.index.records import Fingerprint, Hit
+from tests.unit.index_fakes import IDENTITY, FakeEncoder, FakeWriter
 
 COMPLETION = b'{"id":"c","choices":[{"index":0,"message":{"content":"Grass [1]."}}]}'
-
-IDENTITY = EncoderIdentity(
-    model="fake",
-    revision="1",
-    dimension=4,
-    pooling="mean",
-    normalised=True,
-    query_prefix="query: ",
-    passage_prefix="",
-)
-
-
-class FakeEncoder:
-    """Derives a vector from the digest of a text: the same text, the same vector."""
-
-    def __init__(self, identity: EncoderIdentity = IDENTITY) -> None:
-        self.identity = identity
-        self.calls: list[list[str]] = []
-        self.failure: Exception | None = None
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        return self._encode([self.identity.query_prefix + text for text in texts])
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        return self._encode([self.identity.passage_prefix + text for text in texts])
-
-    def _encode(self, texts: list[str]) -> Vectors:
-        self.calls.append(texts)
-        if self.failure is not None:
-            raise self.failure
-        digests = [
-            hashlib.sha256(text.encode()).digest()[: self.identity.dimension] for text in texts
-        ]
-        vectors = np.array([list(digest) for digest in digests], dtype=np.float32) + 1
-        unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        return unit
 
 
 class FakeReader(IndexReader):
@@ -142,78 +104,6 @@ class FakeUpstream(Upstream):
 
     async def close(self) -> None:
         self.closed += 1
-
-
-class FakeWriter(IndexWriter):
-    """Collections in memory. `calls` tells in which order it was asked for what."""
-
-    def __init__(self) -> None:
-        self.collections: dict[str, dict[str, Chunk]] = {}
-        self.fingerprints: dict[str, Fingerprint] = {}
-        self.alias: str | None = None
-        self.calls: list[str] = []
-        self.upserted: list[list[str]] = []
-        """Keys of the chunks of each upsert."""
-        self.fail_at_upsert: int | None = None
-
-    def published(self) -> Generation | None:
-        return self.generation(self.alias) if self.alias else None
-
-    def generation(self, collection: str) -> Generation:
-        return Generation(collection, self.fingerprints[collection])
-
-    def create(self, fingerprint: Fingerprint) -> Generation:
-        self.calls.append("create")
-        collection = f"kb__g{len(self.fingerprints) + 1}"
-        self.collections[collection] = {}
-        self.fingerprints[collection] = fingerprint
-        return self.generation(collection)
-
-    def publish(self, generation: Generation) -> None:
-        self.calls.append("publish")
-        self.alias = generation.collection
-
-    def drop_unpublished(self) -> None:
-        self.calls.append("drop_unpublished")
-        self.collections = {
-            name: rows for name, rows in self.collections.items() if name == self.alias
-        }
-
-    def holds_other_tenants(self, generation: Generation) -> bool:
-        return len({row.tenant for row in self.collections[generation.collection].values()}) > 1
-
-    def stored_chunks(self, generation: Generation) -> Iterator[StoredChunk]:
-        for row in list(self.collections[generation.collection].values()):
-            yield StoredChunk(row.chunk_id, row.document_id, row.document_hash, row.chunk_count)
-
-    def upsert(self, generation: Generation, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        if len(self.upserted) == self.fail_at_upsert:
-            raise IndexUnavailable("Milvus went away")
-        self.calls.append("upsert")
-        assert vectors.shape == (len(chunks), IDENTITY.dimension)
-        self.upserted.append([chunk.chunk_id for chunk in chunks])
-        self.collections[generation.collection] |= {chunk.chunk_id: chunk for chunk in chunks}
-
-    def delete(self, generation: Generation, chunk_ids: Sequence[str]) -> None:
-        self.calls.append("delete")
-        for chunk_id in chunk_ids:
-            del self.collections[generation.collection][chunk_id]
-
-    def flush(self, generation: Generation) -> None:
-        assert generation.collection in self.collections
-        self.calls.append("flush")
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def rows(self) -> list[Chunk]:
-        """What readers see, in the order of documents."""
-        assert self.alias is not None
-        rows = self.collections[self.alias].values()
-        return sorted(rows, key=lambda row: (row.source, row.ordinal))
-
-    def texts(self) -> list[str]:
-        return [row.text for row in self.rows()]
 
 
 MakeHit = Callable[..., Hit]

@@ -183,10 +183,21 @@ RULES = [
     ),
     Rule(
         "the openai client is imported by the upstream module alone",
-        vendors_only_in({"openai", "httpx2", "httpx", "aiohttp"}, {"gateway/upstream.py"}),
+        vendors_only_in({"openai", "aiohttp"}, {"gateway/upstream.py"}),
         [
             ("gateway/app.py", "import openai"),
             ("gateway/relay.py", "from openai.types.chat import ChatCompletion"),
+        ],
+    ),
+    Rule(
+        "HTTP is spoken by the upstream module and by the sources of the web alone",
+        vendors_only_in(
+            {"httpx", "httpx2", "httpcore", "httpcore2", "requests"},
+            {"gateway/upstream.py", "indexer/sources/web/"},
+        ),
+        [
+            ("gateway/chat.py", "import httpx2"),
+            ("indexer/sources/local.py", "import requests"),
         ],
     ),
     Rule(
@@ -295,5 +306,15 @@ def test_importing_the_gateway_loads_neither_torch_nor_parsers() -> None:
     )
 
 
+def test_the_command_line_loads_no_parser_no_model_and_no_web_client() -> None:
+    loaded = loaded_by("indexer.__main__")
+
+    assert {"indexer.pipeline", "pymilvus", "indexer.parsing"} <= loaded
+    assert loaded.isdisjoint(
+        {"torch", "sentence_transformers", "transformers", "trafilatura", "docutils", "pptx"}
+        | {"openpyxl", "pypdfium2", "mammoth", "httpx2", "fsspec", "ray", "protego"}
+    )
+
+
 def test_loading_a_parser_would_be_seen() -> None:
-    assert {"trafilatura", "frontmatter", "indexer.parsing"} <= loaded_by("indexer.parsing")
+    assert {"trafilatura", "lxml", "indexer.parsing"} <= loaded_by("indexer.parsing.webpage")

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 import gateway.settings
 import indexer.settings
 from indexer.index.settings import ENV_PREFIX, IndexSettings
+from tests.unit.test_indexer_settings import OF_ONE_RUN
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -32,11 +33,11 @@ WRITES_OUTSIDE_VOLUMES = {"milvus"}
 
 
 def fields(settings: type[IndexSettings]) -> dict[str, FieldInfo]:
-    """Variable and field of each setting; what is required can only be an argument."""
+    """Variable and field of each setting that holds for every run."""
     return {
         ENV_PREFIX + name.upper(): field
         for name, field in settings.model_fields.items()
-        if not field.is_required()
+        if name not in OF_ONE_RUN
     }
 
 

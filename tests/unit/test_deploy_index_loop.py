@@ -60,7 +60,7 @@ def test_the_service_is_unhealthy_where_the_loop_notes_a_failure() -> None:
     assert '"!", "-e", "/tmp/index-failed"' in (ROOT / "compose.yaml").read_text()
 
 
-@pytest.mark.parametrize("code", [0, 4])
+@pytest.mark.parametrize("code", [0, 4, 5])
 def test_a_finished_run_ends_the_failure(code: int, start_loop: StartLoop, tmp_path: Path) -> None:
     (tmp_path / "index-failed").touch()
 

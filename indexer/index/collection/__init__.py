@@ -6,14 +6,25 @@ the alias, check the fingerprint, and then search the generation by its own name
 that moves in between can never put an answer from another encoder under their query.
 """
 
-from indexer.index.collection.generation import NAME_MAX_BYTES, Generation
+from indexer.index.collection.generation import (
+    NAME_MAX_BYTES,
+    VERSION_MAX_BYTES,
+    Generation,
+    RunRecord,
+)
+from indexer.index.collection.lease import LeaseRecord
 from indexer.index.collection.reader import IndexReader
-from indexer.index.collection.writer import IndexWriter, StoredChunk
+from indexer.index.collection.stored import StoredChunk, StoredRow
+from indexer.index.collection.writer import IndexWriter
 
 __all__ = [
     "NAME_MAX_BYTES",
+    "VERSION_MAX_BYTES",
     "Generation",
     "IndexReader",
     "IndexWriter",
+    "LeaseRecord",
+    "RunRecord",
     "StoredChunk",
+    "StoredRow",
 ]

@@ -10,9 +10,22 @@ from indexer.index.records import Fingerprint
 
 TEXT_MAX_BYTES = 65_535  # Milvus' own limit for VARCHAR
 NAME_MAX_BYTES = 4_096
+VERSION_MAX_BYTES = 1_024
 # pymilvus pings every 10 s even between calls; Milvus Lite closes the connection of who does.
 GRPC_OPTIONS = {"grpc.keepalive_permit_without_calls": 0}
 _FINGERPRINT_PROPERTY = "groundserve.fingerprint"
+_LAST_RUN_PROPERTY = "groundserve.last_run"
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last complete run left written on its generation."""
+
+    run: int
+    finished_at: float
+    """Seconds since the epoch."""
+    seconds: float
+    documents: int
+    chunks: int
 
 
 class Generation(msgspec.Struct, frozen=True):
@@ -20,23 +33,39 @@ class Generation(msgspec.Struct, frozen=True):
 
     collection: str
     fingerprint: Fingerprint
+    last_run: RunRecord | None = None
+    """None while it is being built: it was never fit to be published."""
+
+    @property
+    def number(self) -> int:
+        """That of the run which built it: a later generation has a higher one."""
+        return int(self.collection.rpartition("__g")[2])
 
 
-def properties(fingerprint: Fingerprint) -> dict[str, str]:
-    """The collection properties that state `fingerprint`."""
+def fingerprint_property(fingerprint: Fingerprint) -> dict[str, str]:
+    """The collection property that states `fingerprint`."""
     return {_FINGERPRINT_PROPERTY: msgspec.json.encode(fingerprint).decode()}
+
+
+def last_run_property(record: RunRecord) -> dict[str, str]:
+    """The collection property that states the last complete run."""
+    return {_LAST_RUN_PROPERTY: msgspec.json.encode(record).decode()}
 
 
 def described_generation(described: dict[str, Any]) -> Generation:
     """What Milvus says of a collection, as a generation. Raises FingerprintMismatch."""
     collection = described["collection_name"]
-    stated = described.get("properties", {}).get(_FINGERPRINT_PROPERTY)
-    if stated is None:
+    stated = described.get("properties", {})
+    if _FINGERPRINT_PROPERTY not in stated:
         raise FingerprintMismatch(
             f"collection {collection!r} states no fingerprint: it is not ours"
         )
     try:
-        return Generation(collection, msgspec.json.decode(stated, type=Fingerprint))
+        return Generation(
+            collection,
+            msgspec.json.decode(stated[_FINGERPRINT_PROPERTY], type=Fingerprint),
+            msgspec.json.decode(stated.get(_LAST_RUN_PROPERTY, "null"), type=RunRecord | None),
+        )
     except msgspec.DecodeError as exc:
         raise FingerprintMismatch(
             f"the fingerprint of {collection!r} cannot be read: {exc}"
@@ -50,6 +79,8 @@ def schema(dimension: int) -> CollectionSchema:
     fields.add_field("tenant", DataType.VARCHAR, max_length=512, is_partition_key=True)
     fields.add_field("document_id", DataType.VARCHAR, max_length=64)
     fields.add_field("document_hash", DataType.VARCHAR, max_length=32)
+    fields.add_field("version", DataType.VARCHAR, max_length=VERSION_MAX_BYTES)
+    fields.add_field("run", DataType.INT64)
     fields.add_field("source", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
     fields.add_field("title", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
     fields.add_field("heading_path", DataType.VARCHAR, max_length=NAME_MAX_BYTES)

@@ -1,45 +1,49 @@
-"""Makes generations, fills them and publishes them: the indexer's side."""
+"""Makes generations, fills them and publishes them: the indexer's side.
 
-import re
-from collections.abc import Iterator, Sequence
+Every method that changes something needs the lease, and asks it before each call to Milvus.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
 from indexer.index.collection.failures import translated_errors
 from indexer.index.collection.generation import (
     GRPC_OPTIONS,
     Generation,
+    RunRecord,
     described_generation,
-    properties,
+    fingerprint_property,
+    last_run_property,
     schema,
 )
+from indexer.index.collection.lease import Lease, LeaseRecord, numbered, read_lease
+from indexer.index.collection.stored import StoredChunk, StoredRow
 from indexer.index.embedding import Vectors
-from indexer.index.errors import KnowledgeBaseMissing
-from indexer.index.filters import differs, equals, one_of
+from indexer.index.errors import KnowledgeBaseMissing, LeaseLost
+from indexer.index.filters import below, one_of
 from indexer.index.records import Chunk, Fingerprint
 from indexer.index.settings import IndexSettings
 
-
-class StoredChunk(msgspec.Struct, frozen=True):
-    """What a run compares with its sources, for one row."""
-
-    chunk_id: str
-    document_id: str
-    document_hash: str
-    chunk_count: int
+ROWS_AT_ONCE = 1000
+FLUSH_TIMEOUT_S = 300.0
 
 
 class IndexWriter:
     """Makes generations, fills them and publishes them.
 
-    The constructor and each method raise IndexUnavailable or IndexRefused.
+    The constructor and each method raise IndexUnavailable or IndexRefused, and what changes
+    something raises LeaseLost.
     """
 
     def __init__(self, settings: IndexSettings) -> None:
         self._name = settings.knowledge_base
-        self._tenant = settings.tenant
         self._timeout_s = settings.milvus_timeout_s
+        self._lease: Lease | None = None
         with translated_errors():
             self._client = MilvusClient(
                 settings.milvus_uri,
@@ -48,6 +52,26 @@ class IndexWriter:
                 grpc_options=GRPC_OPTIONS,
             )
 
+    @contextmanager
+    def lease(self, duration_s: float) -> Iterator[Lease]:
+        """Be the one writer of the knowledge base. Raises LeaseHeld when another one is."""
+        self._lease = Lease(
+            self._client, self._name, duration_s=duration_s, timeout_s=self._timeout_s
+        )
+        try:
+            yield self._lease
+        finally:
+            self._lease.release()
+            self._lease = None
+
+    def leases(self) -> list[LeaseRecord]:
+        """The lease of the last run and, for a moment, of the one that takes it over."""
+        found = (
+            read_lease(self._client, f"{self._name}__lease_{number}", self._timeout_s)
+            for number in numbered(self._collections(), f"{self._name}__lease_")
+        )
+        return [record for record in found if record is not None]
+
     def published(self) -> Generation | None:
         """The generation that readers use now, loaded; None where nothing was ever published."""
         try:
@@ -55,71 +79,96 @@ class IndexWriter:
                 alias = self._client.describe_alias(self._name, timeout=self._timeout_s)
         except KnowledgeBaseMissing:
             return None
-        with translated_errors():
-            collection = alias["collection_name"]
-            self._client.load_collection(collection, timeout=self._timeout_s)
-            return described_generation(
-                self._client.describe_collection(collection, timeout=self._timeout_s)
-            )
+        return self._opened(alias["collection_name"])
+
+    def generations(self) -> list[Generation]:
+        """Every generation of the knowledge base, oldest first, loaded."""
+        names = self._collections()
+        return [
+            self._opened(f"{self._name}__g{number}")
+            for number in numbered(names, f"{self._name}__g")
+        ]
 
     def create(self, fingerprint: Fingerprint) -> Generation:
-        """A new, empty generation that no reader sees yet."""
-        collection = f"{self._name}__g{max(self._generation_numbers(), default=0) + 1}"
+        """A new, empty generation of this run, that no reader sees yet."""
         index = MilvusClient.prepare_index_params()
         index.add_index("dense", index_type="AUTOINDEX", metric_type=fingerprint.metric)
         index.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+        for field in ("document_id", "chunk_hash"):
+            index.add_index(field, index_type="INVERTED")
+        collection = f"{self._name}__g{self._held().run}"
         with translated_errors():
             self._client.create_collection(
                 collection,
                 schema=schema(fingerprint.encoder.dimension),
                 index_params=index,
-                properties=properties(fingerprint),
+                properties=fingerprint_property(fingerprint),
                 timeout=self._timeout_s,
             )
         return Generation(collection, fingerprint)
 
+    def adopt(self, generation: Generation) -> Generation:
+        """Make a generation that a dead run was building this run's own.
+
+        It gets another name, so that the run which is thought dead cannot publish it.
+        """
+        collection = f"{self._name}__g{self._held().run}"
+        with translated_errors():
+            self._client.rename_collection(
+                generation.collection, collection, timeout=self._timeout_s
+            )
+        return msgspec.structs.replace(self._opened(collection), last_run=None)
+
+    def record(self, generation: Generation, record: RunRecord) -> None:
+        """Leave written on `generation` that a run has completed it."""
+        self._held()
+        with translated_errors():
+            self._client.alter_collection_properties(
+                generation.collection, last_run_property(record), timeout=self._timeout_s
+            )
+
     def publish(self, generation: Generation) -> None:
         """Point the knowledge base's name at `generation`, in one step for every reader."""
-        with translated_errors():
-            if self.published() is None:
-                self._client.create_alias(
-                    generation.collection, self._name, timeout=self._timeout_s
-                )
-            else:
-                self._client.alter_alias(generation.collection, self._name, timeout=self._timeout_s)
-
-    def drop_unpublished(self) -> None:
-        """Drop every generation of this knowledge base but the published one."""
         published = self.published()
-        for number in self._generation_numbers():
-            collection = f"{self._name}__g{number}"
-            if published is None or collection != published.collection:
-                with translated_errors():
-                    self._client.drop_collection(collection, timeout=self._timeout_s)
-
-    def stored_chunks(self, generation: Generation) -> Iterator[StoredChunk]:
-        """Every row of this tenant, in no particular order."""
+        move = self._client.create_alias if published is None else self._client.alter_alias
+        self._held()
         with translated_errors():
-            pages = self._client.query_iterator(
-                generation.collection,
-                batch_size=1000,
-                filter=equals("tenant", self._tenant),
-                output_fields=list(StoredChunk.__struct_fields__),
-                consistency_level="Strong",
-                timeout=self._timeout_s,
-            )
-            try:
-                while page := pages.next():
-                    yield from (msgspec.convert(row, StoredChunk) for row in page)
-            finally:
-                pages.close()
+            move(generation.collection, self._name, timeout=self._timeout_s)
 
-    def holds_other_tenants(self, generation: Generation) -> bool:
-        """Whether any row belongs to another tenant than this one."""
+    def drop(self, generation: Generation) -> None:
+        """Drop a generation that nobody reads."""
+        self._held()
+        with translated_errors():
+            self._client.drop_collection(generation.collection, timeout=self._timeout_s)
+
+    def stored_chunks(
+        self, generation: Generation, tenants: Collection[str]
+    ) -> Iterator[StoredChunk]:
+        """Every row of these tenants, in no particular order."""
+        fields = list(StoredChunk.__struct_fields__)
+        for row in self._rows(generation, one_of("tenant", tenants), fields):
+            yield msgspec.convert(row, StoredChunk)
+
+    def stored_rows(self, generation: Generation, tenants: Collection[str]) -> Iterator[StoredRow]:
+        """Every row of these tenants with all that is in it, in no particular order."""
+        fields = [*Chunk.__struct_fields__, "dense"]
+        for row in self._rows(generation, one_of("tenant", tenants), fields):
+            vector = np.asarray(row.pop("dense"), dtype=np.float32)
+            yield StoredRow(msgspec.convert(dict(row), Chunk), vector)
+
+    def tenants(self, generation: Generation) -> dict[str, int]:
+        """How many rows each tenant has."""
+        counts: dict[str, int] = {}
+        for row in self._rows(generation, "", ["tenant"]):
+            counts[str(row["tenant"])] = counts.get(str(row["tenant"]), 0) + 1
+        return counts
+
+    def has_other_tenants(self, generation: Generation, tenants: Collection[str]) -> bool:
+        """Whether any row belongs to another tenant than these."""
         with translated_errors():
             found = self._client.query(
                 generation.collection,
-                filter=differs("tenant", self._tenant),
+                filter=f"not {one_of('tenant', tenants)}",
                 output_fields=["chunk_id"],
                 limit=1,
                 consistency_level="Strong",
@@ -127,33 +176,117 @@ class IndexWriter:
             )
         return bool(found)
 
+    def count(self, generation: Generation, tenants: Collection[str]) -> tuple[int, int]:
+        """How many documents and how many chunks these tenants have."""
+        chunks = one_of("tenant", tenants)
+        documents = f"{chunks} and (ordinal == 0)"
+        with translated_errors():
+            found = [
+                self._client.query(
+                    generation.collection,
+                    filter=rows,
+                    output_fields=["count(*)"],
+                    consistency_level="Strong",
+                    timeout=self._timeout_s,
+                )
+                for rows in (documents, chunks)
+            ]
+        return int(found[0][0]["count(*)"]), int(found[1][0]["count(*)"])
+
+    def vectors(
+        self, generation: Generation, hashes: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The stored vectors of chunks by their `chunk_hash`, as far as they are found."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for first in range(0, len(hashes), ROWS_AT_ONCE):
+            wanted = hashes[first : first + ROWS_AT_ONCE]
+            with translated_errors():
+                rows = self._client.query(
+                    generation.collection,
+                    filter=one_of("chunk_hash", wanted),
+                    output_fields=["chunk_hash", "dense"],
+                    # A passage that stands on every page is stored as often; once is enough.
+                    limit=4 * ROWS_AT_ONCE,
+                    consistency_level="Strong",
+                    timeout=self._timeout_s,
+                )
+            for row in rows:
+                found[row["chunk_hash"]] = np.asarray(row["dense"], dtype=np.float32)
+        return found
+
     def upsert(self, generation: Generation, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         """Write `chunks` with their `vectors`, shape (len(chunks), dimension)."""
         rows = [
             {**msgspec.structs.asdict(chunk), "dense": vector}
             for chunk, vector in zip(chunks, vectors, strict=True)
         ]
+        self._held()
         with translated_errors():
             self._client.upsert(generation.collection, rows, timeout=self._timeout_s)
 
-    def delete(self, generation: Generation, chunk_ids: Sequence[str]) -> None:
-        """Remove the rows with these keys."""
-        with translated_errors():
-            self._client.delete(
-                generation.collection, filter=one_of("chunk_id", chunk_ids), timeout=self._timeout_s
-            )
+    def delete_older(self, generation: Generation, document_ids: Sequence[str]) -> None:
+        """Remove what earlier runs wrote of these documents."""
+        earlier = below("run", self._held().run)
+        self._delete(generation, f"{one_of('document_id', document_ids)} and {earlier}")
+
+    def delete_documents(self, generation: Generation, document_ids: Sequence[str]) -> None:
+        """Remove these documents."""
+        for first in range(0, len(document_ids), ROWS_AT_ONCE):
+            gone = document_ids[first : first + ROWS_AT_ONCE]
+            self._delete(generation, one_of("document_id", gone))
 
     def flush(self, generation: Generation) -> None:
         """Seal what was written. Without it Milvus Lite indexes the new rows at every search."""
+        self._held()
         with translated_errors():
-            self._client.flush(generation.collection, timeout=max(self._timeout_s, 60.0))
+            self._client.flush(generation.collection, timeout=max(self._timeout_s, FLUSH_TIMEOUT_S))
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def _generation_numbers(self) -> list[int]:
-        pattern = re.compile(re.escape(self._name) + r"__g(\d+)")
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise LeaseLost("nothing is changed without the lease")
+        self._lease.check()
+        return self._lease
+
+    def _delete(self, generation: Generation, rows: str) -> None:
+        self._held()
         with translated_errors():
-            names = self._client.list_collections(timeout=self._timeout_s)
-        return [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
+            self._client.delete(
+                generation.collection,
+                filter=rows,
+                consistency_level="Strong",
+                timeout=self._timeout_s,
+            )
+
+    def _rows(
+        self, generation: Generation, rows: str, fields: list[str]
+    ) -> Iterator[dict[str, object]]:
+        with translated_errors():
+            pages = self._client.query_iterator(
+                generation.collection,
+                batch_size=ROWS_AT_ONCE,
+                filter=rows,
+                output_fields=fields,
+                consistency_level="Strong",
+                timeout=self._timeout_s,
+            )
+            try:
+                while page := pages.next():
+                    yield from page
+            finally:
+                pages.close()
+
+    def _opened(self, collection: str) -> Generation:
+        """A collection as a generation, loaded: a restarted Milvus Lite has not loaded it."""
+        with translated_errors():
+            self._client.load_collection(collection, timeout=self._timeout_s)
+            return described_generation(
+                self._client.describe_collection(collection, timeout=self._timeout_s)
+            )
+
+    def _collections(self) -> list[str]:
+        with translated_errors():
+            return list(self._client.list_collections(timeout=self._timeout_s))

@@ -1,0 +1,282 @@
+"""What each command does with parts that were put together for it. Constructs no client."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from indexer import generations, metrics
+from indexer.chunking import Chunker, ChunkerSettings
+from indexer.console import (
+    DocumentProgress,
+    Status,
+    hit_lines,
+    plan_lines,
+    print_json,
+    report_lines,
+    status_lines,
+    verification_lines,
+)
+from indexer.errors import ConfigurationUnusable, MetricsNotTold
+from indexer.gate import Search
+from indexer.index.collection import Generation, IndexReader, IndexWriter
+from indexer.index.embedding import Encoder, TextEncoder, Vectors
+from indexer.index.errors import KnowledgeBaseMissing
+from indexer.index.passages import passage
+from indexer.index.records import Fingerprint, Hit
+from indexer.parsing import PARSER_VERSION
+from indexer.plan import Planner
+from indexer.report import DONE, Report
+from indexer.run import Rules, Run
+from indexer.settings import (
+    PlanSettings,
+    PruneSettings,
+    RollbackSettings,
+    RunSettings,
+    SearchSettings,
+    SourceSettings,
+    StatusSettings,
+    VerifySettings,
+)
+from indexer.sources import Configuration, Listing, load_configuration, sources_of
+from indexer.verify import Verification
+from indexer.verify import verify as verify_index
+from indexer.work import Engine, Prepares, Tools
+
+MOST_PROCESSES = 8
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What the commands that look at the sources are given."""
+
+    tools: Tools
+    engine: Engine
+    reader: Callable[[], IndexReader]
+    """Makes a connection of the event loop that it is called in."""
+    configuration: Configuration
+    progress: DocumentProgress
+
+
+def run(parts: Parts, settings: RunSettings, number: int) -> int:
+    """Make the index equal to its sources, as run `number`."""
+    return _finished(settings, _execute(parts, settings, number, rewrite=()))
+
+
+def repair(parts: Parts, settings: RunSettings, number: int) -> int:
+    """Find what is broken, and write that anew with whatever else has changed."""
+    found = _verified(parts, settings)
+    if not settings.json_output:
+        _print(verification_lines(found))
+    return _finished(settings, _execute(parts, settings, number, rewrite=found.broken))
+
+
+def plan(parts: Parts, settings: PlanSettings) -> int:
+    """Print what a run would do."""
+    planner = Planner(parts.tools, _rules(parts, settings))
+    made = planner.make(Listing(parts.configuration.sources))
+    _show(settings.json_output, made, plan_lines(made, settings.knowledge_base))
+    return made.exit_code
+
+
+def verify(parts: Parts, settings: VerifySettings) -> int:
+    """Print in what the index differs from its sources and from itself."""
+    found = _verified(parts, settings)
+    _show(settings.json_output, found, verification_lines(found))
+    return found.exit_code
+
+
+def status(writer: IndexWriter, settings: StatusSettings) -> int:
+    """Print what is stored under the name of the knowledge base."""
+    published = writer.published()
+    found = Status(
+        knowledge_base=settings.knowledge_base,
+        published=published,
+        generations=writer.generations(),
+        chunks_by_tenant=writer.tenants(published) if published else {},
+        leases=writer.leases(),
+    )
+    _show(settings.json_output, found, status_lines(found))
+    return DONE
+
+
+def search(reader: Callable[[], IndexReader], encoder: Encoder, settings: SearchSettings) -> int:
+    """Print the chunks that are nearest to the query. Raises IndexFailure."""
+    vectors = encoder.encode_queries([settings.query])
+    hits = asyncio.run(
+        _hits(reader, None, vectors, tenant=settings.tenant, limit=settings.max_num_results)
+    )
+    if settings.json_output:
+        print_json({"hits": msgspec.to_builtins(hits)})
+    else:
+        _print(hit_lines(hits))
+    return DONE
+
+
+def rollback(writer: IndexWriter, settings: RollbackSettings) -> int:
+    """Publish the generation before the published one. Raises KnowledgeBaseMissing."""
+    published = generations.roll_back(writer)
+    line = (
+        f"{settings.knowledge_base}: {published.collection} is published again; a run with other "
+        "parameters than it was built with builds a new generation"
+    )
+    _show(settings.json_output, {"published": published.collection}, [line])
+    return DONE
+
+
+def prune(writer: IndexWriter, settings: PruneSettings) -> int:
+    """Drop what is neither published nor kept."""
+    dropped = generations.prune(writer, settings.keep_generations)
+    line = f"{settings.knowledge_base}: dropped {', '.join(dropped) or 'nothing'}"
+    _show(settings.json_output, {"dropped": dropped}, [line])
+    return DONE
+
+
+def tell_metrics(settings: RunSettings, report: Report, exit_code: int) -> None:
+    """Tell Prometheus; one that cannot be told is no reason for a run to fail."""
+    try:
+        metrics.tell(
+            report,
+            exit_code,
+            settings.knowledge_base,
+            settings.metrics_file,
+            settings.pushgateway_url,
+        )
+    except MetricsNotTold as exc:
+        print(f"warning: {exc}", file=sys.stderr)
+
+
+def configuration(settings: SourceSettings) -> Configuration:
+    """What the file and the command line name. Raises ConfigurationUnusable."""
+    named = sources_of(settings.paths, settings.tenant)
+    if settings.config is None and not named:
+        raise ConfigurationUnusable(
+            "name folders, files or URLs, or a file that lists them with --config"
+        )
+    if settings.config is None:
+        return Configuration(sources=named)
+    listed = load_configuration(settings.config, settings.tenant)
+    return msgspec.structs.replace(listed, sources=[*listed.sources, *named])
+
+
+def chunker_settings(settings: SourceSettings, encoder: Encoder) -> ChunkerSettings:
+    """How documents are cut for `encoder`. Raises ConfigurationUnusable."""
+    in_tokens = settings.chunk_size_tokens is not None
+    if in_tokens and not encoder.tokenizer:
+        raise ConfigurationUnusable(
+            "the tokenizer of this embedding model is not known: give the size in characters"
+        )
+    return ChunkerSettings(
+        size=settings.chunk_size_tokens or settings.chunk_size_chars,
+        overlap_percent=settings.chunk_overlap_percent,
+        unit="tokens" if in_tokens else "characters",
+        tokenizer=encoder.tokenizer,
+        max_tokens=encoder.max_tokens,
+        passage_prefix=encoder.identity.passage_prefix,
+        with_headings=settings.passage_headings,
+    )
+
+
+def tools(
+    writer: IndexWriter, encoder: TextEncoder, workers: Prepares, chunker: ChunkerSettings
+) -> Tools:
+    """What builds generations with `encoder` and `chunker`."""
+    described = f"{Chunker(chunker).description}, parser {PARSER_VERSION}"
+    return Tools(
+        writer=writer,
+        encoder=encoder,
+        workers=workers,
+        passage=passage if chunker.with_headings else _text_alone,
+        fingerprint=Fingerprint(encoder=encoder.identity, chunker=described),
+    )
+
+
+def parse_processes(settings: SourceSettings) -> int:
+    """How many processes parse: all but one of the cores, which is the encoder's."""
+    return settings.parse_processes or min(MOST_PROCESSES, max(1, (os.cpu_count() or 1) - 1))
+
+
+def _execute(parts: Parts, settings: RunSettings, number: int, rewrite: Iterable[str]) -> Report:
+    def search_in(generation: Generation) -> Search:
+        def search(query: str, tenant: str, limit: int) -> Sequence[Hit]:
+            vectors = parts.tools.encoder.encode_queries([query])
+            hits = _hits(parts.reader, generation, vectors, tenant=tenant, limit=limit)
+            return asyncio.run(hits)
+
+        return search
+
+    job = Run(
+        parts.tools,
+        parts.engine,
+        _rules(parts, settings),
+        search=search_in,
+        on_document=parts.progress.on_document,
+    )
+    return job.execute(Listing(parts.configuration.sources), run=number, rewrite=frozenset(rewrite))
+
+
+def _finished(settings: RunSettings, report: Report) -> int:
+    tell_metrics(settings, report, report.exit_code)
+    _show(settings.json_output, report, report_lines(report, settings.knowledge_base))
+    if report.refused:
+        print(f"error: {report.refused}", file=sys.stderr)
+    return report.exit_code
+
+
+def _verified(parts: Parts, settings: SourceSettings) -> Verification:
+    published = parts.tools.writer.published()
+    if published is None:
+        raise KnowledgeBaseMissing(f"nothing is published as {settings.knowledge_base!r} yet")
+    documents = Listing(parts.configuration.sources)
+    return verify_index(parts.tools, published, documents, _tenants(parts))
+
+
+def _rules(parts: Parts, settings: SourceSettings) -> Rules:
+    return Rules(
+        tenants=_tenants(parts),
+        default_tenant=settings.tenant,
+        max_deletion_percent=settings.max_deletion_percent,
+        allow_mass_deletion=settings.allow_mass_deletion,
+        keep_generations=settings.keep_generations if isinstance(settings, RunSettings) else 1,
+        golden=parts.configuration.golden,
+    )
+
+
+def _tenants(parts: Parts) -> list[str]:
+    return sorted({source.tenant for source in parts.configuration.sources})
+
+
+async def _hits(
+    reader: Callable[[], IndexReader],
+    generation: Generation | None,
+    vectors: Vectors,
+    *,
+    tenant: str,
+    limit: int,
+) -> list[Hit]:
+    """The hits in `generation`, or in the published one. Raises IndexFailure."""
+    connection = reader()
+    try:
+        searched = generation or await connection.published()
+        [hits] = await connection.search(searched, vectors, tenant=tenant, limit=limit)
+        return hits
+    finally:
+        await connection.close()
+
+
+def _text_alone(_title: str, _heading_path: str, text: str) -> str:
+    return text
+
+
+def _show(as_json: bool, result: Any, lines: Iterable[str]) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        _print(lines)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)

@@ -1,0 +1,201 @@
+"""The Ray engine with a Ray of its own, the real encoder and a Milvus Lite server: it must make
+what the local engine makes."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from indexer.chunking import Chunker, ChunkerSettings
+from indexer.index.collection import IndexWriter
+from indexer.index.embedding import Encoder, Vectors
+from indexer.index.errors import EncodingFailed
+from indexer.index.passages import passage
+from indexer.index.records import Fingerprint
+from indexer.index.settings import IndexSettings
+from indexer.parsing.workers import Workers
+from indexer.pipeline import Pipeline
+from indexer.preparation import Preparation
+from indexer.ray_engine import Cluster, RayEngine, _connected
+from indexer.ray_steps import Parts
+from indexer.report import Report
+from indexer.run import Rules, Run
+from indexer.sources import Listing, sources_of
+from indexer.work import Engine, Tools
+
+pytest.importorskip("ray", reason="the package ray is not installed")
+pytestmark = [
+    # Its settings warn of themselves when they are made.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.timeout(300),
+]
+
+SETTINGS = ChunkerSettings(size=256, overlap_percent=10)
+SMALL = Cluster(object_store_mib=128)
+workers = partial(Workers, Preparation(SETTINGS), processes=1, timeout_s=30, memory_mib=2048)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for several runs: starting it is what takes the time."""
+    with _connected(SMALL):
+        yield
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(30):
+        sentences = [f"Llama {number} eats {number + part} kg of hay." for part in range(30)]
+        text = f"# Llama {number}\n\n## Food\n\n{' '.join(sentences)}"
+        (folder / f"{number:02d}.md").write_text(text)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    (folder / "same.md").write_text((folder / "00.md").read_text())
+    return folder
+
+
+def change(docs: Path) -> None:
+    (docs / "03.md").write_text((docs / "03.md").read_text() + "\n\nIt is called Dolly.")
+    (docs / "04.md").unlink()
+    (docs / "added.md").write_text("# Alpacas\n\nThey are smaller than llamas.")
+    (docs / "05.md").write_bytes(b"\0binary")
+    shutil.move(docs / "06.md", docs / "moved.md")
+
+
+@contextmanager
+def tools_of(settings: IndexSettings, encoder: Encoder) -> Iterator[Tools]:
+    writer = IndexWriter(settings)
+    try:
+        with workers() as parsing:
+            yield Tools(
+                writer=writer,
+                encoder=encoder,
+                workers=parsing,
+                passage=passage,
+                fingerprint=Fingerprint(
+                    encoder=encoder.identity, chunker=Chunker(SETTINGS).description
+                ),
+            )
+    finally:
+        writer.close()
+
+
+def run_once(tools: Tools, engine: Engine, docs: Path) -> Report:
+    rules = Rules(tenants=["default"], default_tenant="default")
+    job = Run(tools, engine, rules, search=lambda _: lambda *_: [])
+    with tools.writer.lease(60) as lease:
+        report = job.execute(Listing(sources_of([str(docs)], "default")), run=lease.run)
+    return msgspec.structs.replace(
+        report,
+        generation="",
+        skipped=sorted(report.skipped),
+        seconds=0.0,
+        encode_seconds=0.0,
+        pipeline_seconds=0.0,
+    )
+
+
+def stored(tools: Tools) -> tuple[list[dict[str, Any]], Vectors]:
+    """The rows by their keys, and their vectors in the same order."""
+    published = tools.writer.published()
+    assert published is not None
+    rows = sorted(
+        tools.writer.stored_rows(published, ["default"]), key=lambda row: row.chunk.chunk_id
+    )
+    return [msgspec.to_builtins(row.chunk) for row in rows], np.stack([row.vector for row in rows])
+
+
+def parts_of(settings: IndexSettings) -> Parts:
+    return Parts(
+        encoder=partial(Encoder.load, settings),
+        writer=partial(IndexWriter, settings),
+        workers=workers,
+    )
+
+
+@pytest.mark.usefixtures("ray")
+def test_both_engines_make_the_same_index(
+    index_settings: IndexSettings, encoder: Encoder, docs: Path
+) -> None:
+    other = index_settings.model_copy(
+        update={"knowledge_base": f"{index_settings.knowledge_base}_ray"}
+    )
+    with tools_of(index_settings, encoder) as local, tools_of(other, encoder) as spread:
+        engine = RayEngine(spread, parts_of(other), SMALL)
+        for expected in ((31, 0, 0, 1), (2, 1, 2, 2)):
+            report = run_once(local, Pipeline(local), docs)
+            assert run_once(spread, engine, docs) == report
+            counts = (report.added, report.changed, report.deleted, len(report.skipped))
+            assert counts == expected
+
+            local_rows, local_vectors = stored(local)
+            spread_rows, spread_vectors = stored(spread)
+            assert spread_rows == local_rows
+            assert np.allclose(spread_vectors, local_vectors, atol=1e-5)
+            change(docs)
+
+
+class FailingEncoder:
+    """Of the same identity as a real one."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.identity = encoder.identity
+
+    def encode_queries(self, texts: Any) -> Vectors:
+        return self.encode_passages(texts)
+
+    def encode_passages(self, texts: Any) -> Vectors:
+        raise EncodingFailed(f"it failed on {len(texts)} texts")
+
+
+def ray_processes() -> list[str]:
+    """Names of the processes of Ray that this process has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = status.read_text().partition("(")
+        except OSError:
+            continue
+        name, _, fields = rest.rpartition(")")
+        state, parent = fields.split()[:2]
+        if int(parent) == os.getpid() and state != "Z" and name in {"raylet", "gcs_server"}:
+            found.append(name)
+    return found
+
+
+def test_a_failing_encoder_fails_the_run_and_ray_leaves_nothing_behind(
+    index_settings: IndexSettings,
+    encoder: Encoder,
+    docs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    import ray as library
+
+    if library.is_initialized():
+        library.shutdown()
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    failing = msgspec.structs.replace(
+        parts_of(index_settings), encoder=partial(FailingEncoder, encoder)
+    )
+    with tools_of(index_settings, encoder) as tools:
+        with pytest.raises(EncodingFailed, match="it failed on"):
+            run_once(tools, RayEngine(tools, failing, SMALL), docs)
+        assert tools.writer.published() is None
+    deadline = time.monotonic() + 20
+    while ray_processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray_processes() == []
+    assert [*folder.glob("ray-*")] == []

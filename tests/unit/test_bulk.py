@@ -1,0 +1,506 @@
+"""Bulk loads: real Parquet files, a real S3 client and pymilvus' real import calls, on fakes of
+Milvus' REST interface and of a bucket that listen on real ports."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from indexer.index.collection import Generation
+from indexer.index.collection.bulk import BULK_LOAD_PROPERTY, BulkLoad, BulkStorage, _imported
+from indexer.index.collection.generation import schema
+from indexer.index.embedding import Vectors
+from indexer.index.errors import IndexRefused, IndexUnavailable, LeaseLost
+from indexer.index.records import Chunk, Fingerprint
+from indexer.index.settings import IndexSettings
+from tests.unit.index_fakes import IDENTITY
+
+pytest.importorskip("minio", reason="pymilvus[bulk-writer] is not installed")
+Files, ImportJobs = _imported()
+
+GENERATION = Generation("kb__g1", Fingerprint(encoder=IDENTITY, chunker="c"))
+COMPLETED = {"state": "Completed", "progress": 100}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+
+@contextmanager
+def serving(handler: type[_Handler]) -> Iterator[str]:
+    """Host and port of a server with `handler`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class FakeMilvus:
+    """The import jobs of a Milvus. Each job goes through `states`, one for each time asked."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Any] | int] = [COMPLETED]
+        """A number is an HTTP status."""
+        self.refusal: dict[str, Any] | None = None
+        self.imports: list[dict[str, Any]] = []
+        self.tokens: set[str] = set()
+        self.asked = 0
+        self.uri = ""
+
+    def answer(self, path: str, asked: dict[str, Any], token: str) -> dict[str, Any] | int:
+        self.tokens.add(token)
+        match path:
+            case "/v2/vectordb/jobs/import/create" if self.refusal is not None:
+                return self.refusal
+            case "/v2/vectordb/jobs/import/create":
+                self.imports.append(asked)
+                return {"code": 0, "data": {"jobId": str(len(self.imports))}}
+            case "/v2/vectordb/jobs/import/describe":
+                state = self.states[min(self.asked, len(self.states) - 1)]
+                self.asked += 1
+                if isinstance(state, int):
+                    return state
+                return {"code": 0, "data": {"jobId": asked["jobId"], **state}}
+        return 404
+
+
+@pytest.fixture
+def milvus() -> Iterator[FakeMilvus]:
+    fake = FakeMilvus()
+
+    class Handler(_Handler):
+        def do_POST(self) -> None:
+            answer = fake.answer(self.path, json.loads(self.body()), self.headers["Authorization"])
+            if isinstance(answer, int):
+                self.answer(answer)
+            else:
+                self.answer(200, json.dumps(answer).encode(), Content_Type="application/json")
+
+    with serving(Handler) as address:
+        fake.uri = f"http://{address}"
+        yield fake
+
+
+class FakeBucket:
+    """One bucket, of the name "milvus"."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.removed: list[str] = []
+        self.is_full = False
+        self.endpoint = ""
+
+    @property
+    def storage(self) -> BulkStorage:
+        return BulkStorage(
+            endpoint=self.endpoint,
+            bucket="milvus",
+            access_key="a",
+            secret_key="s",
+            is_secure=False,
+            region="us-east-1",
+            prefix="loads",
+        )
+
+
+@pytest.fixture
+def bucket() -> Iterator[FakeBucket]:
+    fake = FakeBucket()
+
+    class Handler(_Handler):
+        def do_HEAD(self) -> None:
+            self.answer(200 if self.path == "/milvus" else 404)
+
+        def do_PUT(self) -> None:
+            content = self.body()
+            if fake.is_full:
+                self.answer(
+                    507, b"<Error><Code>StorageFull</Code><Message>bucket is full</Message></Error>",
+                    Content_Type="application/xml",
+                )  # fmt: skip
+                return
+            fake.objects[self.path.removeprefix("/milvus/")] = content
+            self.answer(200, ETag='"0"')
+
+        def do_DELETE(self) -> None:
+            fake.removed.append(self.path.removeprefix("/milvus/"))
+            self.answer(204)
+
+    with serving(Handler) as address:
+        fake.endpoint = address
+        yield fake
+
+
+class FakeClient:
+    """As much of a MilvusClient as a load needs; it has as many rows as it is told."""
+
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
+        self.calls: list[str] = []
+
+    def alter_collection_properties(
+        self, collection: str, properties: dict[str, str], **_: object
+    ) -> None:
+        assert collection == GENERATION.collection
+        self.calls.append(f"mark {properties[BULK_LOAD_PROPERTY]}".strip())
+
+    def refresh_load(self, collection: str, **_: object) -> None:
+        assert collection == GENERATION.collection
+        self.calls.append("refresh")
+
+    def query(self, collection: str, **_: object) -> list[dict[str, int]]:
+        assert collection == GENERATION.collection
+        self.calls.append("count")
+        return [{"count(*)": self.rows}]
+
+
+def chunk(ordinal: int, **stated: object) -> Chunk:
+    defaults: dict[str, object] = {
+        "chunk_id": f"{ordinal:032x}",
+        "tenant": "acme",
+        "document_id": "d1",
+        "document_hash": "h",
+        "version": "",
+        "run": 7,
+        "source": "docs/ü.md",
+        "title": 'A "title"',
+        "heading_path": "Llamas > Food",
+        "ordinal": ordinal,
+        "chunk_count": 3,
+        "start": 10 * ordinal,
+        "end": 10 * ordinal + 5,
+        "text": f"Llamas eat grass {ordinal}.\n日本",
+        "chunk_hash": "c",
+        "attributes": {"tags": ["a", {"b": None}], "big": 2**53 + 1, "ü": 0.5},
+    }
+    return msgspec.convert(defaults | stated, Chunk)
+
+
+def vectors(count: int) -> Vectors:
+    return np.random.default_rng(1).random((count, IDENTITY.dimension), dtype=np.float32)
+
+
+def jobs_of(milvus: FakeMilvus, held: Callable[[], object] = lambda: None, **given: Any) -> Any:
+    settings = IndexSettings(milvus_uri=milvus.uri, milvus_timeout_s=2)
+    return ImportJobs(settings, held, poll_interval_s=0.01, **given)
+
+
+@contextmanager
+def files_in(folder: Path, storage: BulkStorage | None = None) -> Iterator[Any]:
+    folder.mkdir(exist_ok=True)
+    files = Files(schema(IDENTITY.dimension), folder, storage)
+    try:
+        yield files
+    finally:
+        files.remove()
+
+
+def rows_in(paths: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    return [row for [path] in paths for row in pq.read_table(path).to_pylist()]
+
+
+def test_what_is_read_back_from_the_files_is_what_was_written(tmp_path: Path) -> None:
+    written, embedded = [chunk(number) for number in range(3)], vectors(3)
+    with files_in(tmp_path) as files:
+        files.add(written[:2], embedded[:2])
+        files.add(written[2:], embedded[2:])
+        files.flush()
+        rows = rows_in(files.paths)
+
+        assert files.rows == 3
+    assert [np.float32(row.pop("dense")).tolist() for row in rows] == embedded.tolist()
+    for row in rows:
+        row["attributes"] = json.loads(row["attributes"])
+    assert [msgspec.convert(row, Chunk) for row in rows] == written
+
+
+def test_a_file_has_no_column_for_what_milvus_derives_itself(tmp_path: Path) -> None:
+    with files_in(tmp_path) as files:
+        files.add([chunk(0)], vectors(1))
+        files.flush()
+        columns = pq.read_schema(files.paths[0][0]).names
+
+    assert columns == [*Chunk.__struct_fields__, "dense"]
+    assert "sparse" in [field.name for field in schema(4).fields]
+
+
+def test_many_rows_become_several_files_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.index.collection.bulk_files.FILE_BYTES", 2000)
+    with files_in(tmp_path) as files:
+        for first in range(0, 100, 10):
+            files.add([chunk(number) for number in range(first, first + 10)], vectors(10))
+        files.flush()
+
+        assert len(files.paths) > 5
+        assert sorted(row["ordinal"] for row in rows_in(files.paths)) == list(range(100))
+
+
+def test_nothing_to_write_writes_no_file(tmp_path: Path) -> None:
+    with files_in(tmp_path) as files:
+        files.flush()
+        assert files.paths == []
+
+
+def test_removing_leaves_nothing_in_the_folder(tmp_path: Path) -> None:
+    with files_in(tmp_path) as files:
+        files.add([chunk(0)], vectors(1))
+        files.flush()
+        assert [*tmp_path.rglob("*.parquet")]
+
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_row_that_milvus_would_not_take_is_refused_before_it_is_in_a_file(
+    tmp_path: Path,
+) -> None:
+    with files_in(tmp_path) as files, pytest.raises(IndexRefused, match="varchar"):
+        files.add([chunk(0, tenant="x" * 513)], vectors(1))
+
+
+def test_a_file_that_cannot_be_written_is_told_with_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    with files_in(folder) as files:
+        files.add([chunk(0)], vectors(1))
+        for inner in folder.iterdir():
+            inner.rmdir()
+        with pytest.raises(
+            IndexUnavailable, match="could not be written: .*non-existent directory"
+        ):
+            files.flush()
+
+
+def test_files_go_to_the_bucket_and_their_paths_are_those_that_milvus_is_told(
+    tmp_path: Path, bucket: FakeBucket
+) -> None:
+    with files_in(tmp_path / "work", bucket.storage) as files:
+        files.add([chunk(0)], vectors(1))
+        files.flush()
+        [[path]] = files.paths
+
+        assert path.startswith("loads/")
+        assert [*bucket.objects] == [path]
+        assert [*(tmp_path / "work").rglob("*.parquet")] == []
+    (tmp_path / "copy").write_bytes(bucket.objects[path])
+    assert rows_in([[str(tmp_path / "copy")]])[0]["chunk_id"] == chunk(0).chunk_id
+    assert bucket.removed == [path]
+
+
+def test_a_bucket_that_takes_nothing_more_is_told(tmp_path: Path, bucket: FakeBucket) -> None:
+    bucket.is_full = True
+    with files_in(tmp_path, bucket.storage) as files:
+        files.add([chunk(0)], vectors(1))
+        with pytest.raises(IndexUnavailable, match="could not be written: .*bucket is full"):
+            files.flush()
+
+
+def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: FakeBucket) -> None:
+    elsewhere = msgspec.structs.replace(bucket.storage, bucket="other")
+    with files_in(tmp_path, elsewhere) as files:
+        files.add([chunk(0)], vectors(1))
+        with pytest.raises(IndexUnavailable, match="doesn't exist"):
+            files.flush()
+
+
+def test_an_endpoint_that_is_none_is_told(tmp_path: Path, bucket: FakeBucket) -> None:
+    wrong = msgspec.structs.replace(bucket.storage, endpoint="http://x/y")
+    with pytest.raises(IndexUnavailable, match="path"):
+        Files(schema(IDENTITY.dimension), tmp_path, wrong)
+
+
+def test_milvus_is_asked_to_import_the_files_and_waited_for(milvus: FakeMilvus) -> None:
+    milvus.states = [
+        {"state": "Pending"},
+        {"state": "Importing", "progress": 40},
+        COMPLETED,
+    ]
+    told: list[int] = []
+    jobs_of(milvus, on_progress=told.append).run("kb__g1", [["a/1.parquet"], ["a/2.parquet"]])
+
+    [asked] = milvus.imports
+    assert asked["collectionName"] == "kb__g1"
+    assert asked["files"] == [["a/1.parquet"], ["a/2.parquet"]]
+    assert asked["partitionName"] == ""  # Milvus refuses one where there is a partition key
+    assert milvus.asked == 3
+    assert told == [0, 40, 100]
+
+
+def test_milvus_is_shown_the_token(milvus: FakeMilvus) -> None:
+    settings = IndexSettings.model_validate(
+        {"milvus_uri": milvus.uri + "/", "milvus_token": "root:Milvus"}
+    )
+    ImportJobs(settings, lambda: None).run("kb__g1", [["1.parquet"]])
+
+    assert milvus.tokens == {"Bearer root:Milvus"}
+
+
+def test_more_files_than_one_job_may_have_become_several_jobs(milvus: FakeMilvus) -> None:
+    files = [[f"{number}.parquet"] for number in range(2500)]
+    jobs_of(milvus).run("kb__g1", files)
+
+    assert [len(asked["files"]) for asked in milvus.imports] == [1024, 1024, 452]
+    assert [file for asked in milvus.imports for file in asked["files"]] == files
+
+
+def test_an_import_that_fails_is_told_with_milvus_reason(milvus: FakeMilvus) -> None:
+    milvus.states = [{"state": "Failed", "reason": "no such file"}]
+    with pytest.raises(IndexRefused, match="could not import the rows: no such file"):
+        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
+
+
+def test_an_import_that_is_refused_is_told_with_milvus_reason(milvus: FakeMilvus) -> None:
+    milvus.refusal = {"code": 2100, "message": "importing is not possible here"}
+    with pytest.raises(IndexRefused, match="importing is not possible here"):
+        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
+
+
+def test_an_answer_that_is_none_of_milvus_is_told(milvus: FakeMilvus) -> None:
+    milvus.refusal = {"code": 0}
+    with pytest.raises(IndexRefused, match="something else"):
+        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
+
+
+def test_a_milvus_that_is_not_there_is_unavailable(free_port: Callable[[], int]) -> None:
+    nobody = FakeMilvus()
+    nobody.uri = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(IndexUnavailable, match="not available"):
+        jobs_of(nobody).run("kb__g1", [["1.parquet"]])
+
+
+def test_the_lease_is_asked_before_every_request_and_ends_the_wait(milvus: FakeMilvus) -> None:
+    milvus.states = [{"state": "Importing", "progress": 10}]
+    asked = 0
+
+    def held() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise LeaseLost("paused for too long")
+
+    with pytest.raises(LeaseLost):
+        jobs_of(milvus, held).run("kb__g1", [["1.parquet"]])
+    assert (len(milvus.imports), milvus.asked) == (1, 2)
+
+
+def test_a_milvus_that_goes_away_while_it_imports_is_waited_for_as_long_as_the_lease(
+    free_port: Callable[[], int],
+) -> None:
+    gone = FakeMilvus()
+    gone.uri = f"http://127.0.0.1:{free_port()}"
+    asked = 0
+
+    def held() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise LeaseLost("Milvus was away for too long")
+
+    jobs = jobs_of(gone, held)
+    assert jobs._progress("1") == jobs._progress("1") == 0
+    with pytest.raises(LeaseLost):
+        jobs._progress("1")
+
+
+def load(files: Any, milvus: FakeMilvus, client: FakeClient) -> BulkLoad:
+    return BulkLoad(files, jobs_of(milvus), client, GENERATION, 5)
+
+
+def test_a_load_is_complete_when_milvus_counts_what_was_written(
+    tmp_path: Path, milvus: FakeMilvus
+) -> None:
+    client = FakeClient(rows=3)
+    with files_in(tmp_path) as files:
+        bulk = load(files, milvus, client)
+        bulk.upsert(GENERATION, [chunk(number) for number in range(3)], vectors(3))
+
+        assert milvus.imports == []
+        assert bulk.finish() == 3
+        assert milvus.imports[0]["files"] == files.paths
+    assert client.calls == ["mark running", "mark", "refresh", "count"]
+
+
+def test_a_load_of_which_rows_are_missing_is_refused(tmp_path: Path, milvus: FakeMilvus) -> None:
+    with files_in(tmp_path) as files:
+        bulk = load(files, milvus, FakeClient(rows=2))
+        bulk.upsert(GENERATION, [chunk(number) for number in range(3)], vectors(3))
+        with pytest.raises(IndexRefused, match="2 rows after an import of 3"):
+            bulk.finish()
+
+
+def test_a_load_that_fails_leaves_its_mark_on_the_generation(
+    tmp_path: Path, milvus: FakeMilvus
+) -> None:
+    milvus.states = [{"state": "Failed", "reason": "x"}]
+    client = FakeClient()
+    with files_in(tmp_path) as files:
+        bulk = load(files, milvus, client)
+        bulk.upsert(GENERATION, [chunk(0)], vectors(1))
+        with pytest.raises(IndexRefused):
+            bulk.finish()
+    assert client.calls == ["mark running"]
+
+
+def test_a_load_of_nothing_asks_milvus_for_no_import(tmp_path: Path, milvus: FakeMilvus) -> None:
+    with files_in(tmp_path) as files:
+        assert load(files, milvus, FakeClient()).finish() == 0
+    assert milvus.imports == []
+
+
+def test_a_load_takes_rows_of_its_own_generation_alone(tmp_path: Path, milvus: FakeMilvus) -> None:
+    other = msgspec.structs.replace(GENERATION, collection="kb__g2")
+    with files_in(tmp_path) as files, pytest.raises(ValueError, match="kb__g2"):
+        load(files, milvus, FakeClient()).upsert(other, [chunk(0)], vectors(1))
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pymilvus.bulk_writer", "indexer.index.collection.bulk_files"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "minio" else name)
+    with pytest.raises(IndexRefused, match=r"needs more packages: .*'minio'"):
+        _imported()
+
+
+def test_importing_what_bulk_loads_need_sets_up_no_logging_and_is_put_off_until_then() -> None:
+    program = (
+        "import logging, sys, indexer.index.collection.bulk as bulk\n"
+        "assert 'pymilvus.bulk_writer' not in sys.modules\n"
+        "bulk._imported()\n"
+        "assert 'pymilvus.bulk_writer' in sys.modules\n"
+        "print(logging.getLogger().handlers, logging.getLogger().level)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == f"[] {logging.WARNING}"

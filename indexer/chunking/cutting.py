@@ -41,9 +41,26 @@ class Cutter:
         section_end = self.layout.section_end(content)
         if section_end <= reach:
             return section_end
+        cuts = self.layout.cuts
+        last = bisect_right(cuts, reach)
         half = begin + (reach - begin) // 2
+        between = self._between_blocks(bisect_right(cuts, content), last, half, max_chars)
+        if between is not None:
+            return between
+        begun = max(content, cuts[last - 1])
+        if not self._fits(begun, cuts[last], max_chars):
+            return self._end_in_block(max(half, content), reach)
+        if begun > content:
+            return begun
+        return None if begin < content else cuts[last]
+
+    def _between_blocks(self, first: int, last: int, half: int, max_chars: int) -> int | None:
+        """The strongest of the cuts from index `first` to `last`, if it is a good one.
+
+        One before `half` would leave a short chunk; it is none unless a section begins there, or
+        a block that fits. A block that has to be cut anyway may begin in this chunk.
+        """
         cuts, ranks = self.layout.cuts, self.layout.ranks
-        first, last = bisect_right(cuts, content), bisect_right(cuts, reach)
         while first < last:
             rank = min(ranks[first:last])
             strongest = max(place for place in range(first, last) if ranks[place] == rank)
@@ -51,10 +68,8 @@ class Cutter:
                 return cuts[strongest]
             if self._fits(cuts[strongest], self.layout.block_end(strongest), max_chars):
                 return cuts[strongest]
-            first = strongest + 1  # that block has to be cut anyway, so it may begin here
-        if begin < content and self._fits(content, cuts[last], max_chars):
-            return None
-        return self._end_in_block(max(half, content), reach)
+            first = strongest + 1
+        return None
 
     def overlap(self, begin: int, end: int) -> int:
         """Where the chunk after the one from `begin` to `end` begins: at `end`, or before it.

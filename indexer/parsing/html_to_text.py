@@ -22,6 +22,8 @@ def tree(html: str) -> lxml.html.HtmlElement:
         page = lxml.html.document_fromstring(html.encode(errors="replace"), parser=parser)
     except etree.ParserError as exc:  # nothing in it
         raise DocumentUnusable("there is no text in it") from exc
+    except etree.XMLSyntaxError as exc:  # it recovers from everything but a lack of memory
+        raise MemoryError from exc
     if any(error.type == _EXCESSIVE_DEPTH for error in parser.error_log):
         raise DocumentUnusable("it is nested too deeply")
     if _is_deep(page):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import threading
@@ -50,12 +51,22 @@ def serve(
         reply = _answer(task, content)
         signal.setitimer(signal.ITIMER_REAL, 0)
         grown = _peak_kib() - resident > memory_mib * 1024 * _SHARE_KEPT
-        try:
-            connection.send(Answer(result=reply.result, reason=reply.reason, last=grown))
-        except MemoryError:
-            os._exit(OUT_OF_MEMORY)
+        _send(connection, Answer(result=reply.result, reason=reply.reason, last=grown))
         if grown:
             return
+
+
+def _send(connection: Connection, answer: Answer) -> None:
+    try:
+        connection.send(answer)
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    except (AttributeError, TypeError, pickle.PicklingError) as exc:  # nothing was sent yet
+        connection.send(Answer(reason=_failure(exc), last=answer.last))
+
+
+def _failure(exc: BaseException) -> str:
+    return f"its parser failed: {type(exc).__name__}: {exc}"[:_LONGEST_REASON]
 
 
 def _answer(task: Callable[[Content], Any], content: Content) -> Answer:
@@ -68,7 +79,7 @@ def _answer(task: Callable[[Content], Any], content: Content) -> Answer:
     except RecursionError:
         return Answer(reason="it is nested too deeply")
     except BaseException as exc:  # noqa: BLE001  # a panic in Rust is no Exception
-        return Answer(reason=f"its parser failed: {type(exc).__name__}: {exc}"[:_LONGEST_REASON])
+        return Answer(reason=_failure(exc))
 
 
 def _end_with_program() -> None:

@@ -16,7 +16,8 @@ BILLION_LAUGHS = (
     + "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
     + "]>"
 )
-EXTERNAL_ENTITY = '<!DOCTYPE x [<!ENTITY secret SYSTEM "file:///etc/hostname">]>'
+SECRET = "words of this file"
+EXTERNAL_ENTITY = f'<!DOCTYPE x [<!ENTITY secret SYSTEM "file://{__file__}">]>'
 
 _WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -135,15 +136,19 @@ def pdf(*pages: bytes, trailer: str = "", title: str = "", packed: bytes = b"") 
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode(),
-        b"<< /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
-        b" /F2 << /Type /Font /Subtype /Type1 /BaseFont /Courier >> >>",
+        (
+            b"<< /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding"
+            b" >> /F2 << /Type /Font /Subtype /Type1 /BaseFont /Courier >> >>"
+        ),
         f"<< /Title ({title}) >>".encode(),
     ]
     for n, page in enumerate(pages):
         stream = packed or zlib.compress(page)
         objects += [
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {6 + 2 * n} 0 R"
-            " /Resources << /Font 3 0 R >> >>".encode(),
+            (
+                f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {6 + 2 * n} 0 R"
+                " /Resources << /Font 3 0 R >> >>"
+            ).encode(),
             b"<< /Filter /FlateDecode /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
         ]
     file = bytearray(b"%PDF-1.4\n")

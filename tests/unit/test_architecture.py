@@ -302,7 +302,7 @@ def test_importing_the_gateway_loads_neither_torch_nor_parsers() -> None:
     assert {"litestar", "openai", "pymilvus", "indexer.index.embedding"} <= loaded
     assert loaded.isdisjoint(
         {"torch", "sentence_transformers", "transformers", "trafilatura", "html_to_markdown"}
-        | {"frontmatter", "semantic_text_splitter", "indexer.parsing", "indexer.sources"}
+        | {"docutils", "semantic_text_splitter", "indexer.parsing", "indexer.sources"}
     )
 
 

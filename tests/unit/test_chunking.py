@@ -101,6 +101,12 @@ def test_overlap_of_code_is_whole_lines() -> None:
     assert all(one.end > next_.start for one, next_ in pairwise(found))
 
 
+def test_after_a_block_of_code_no_lines_of_it_are_repeated() -> None:
+    code = "```\n" + "\n".join(f"step_{n}()" for n in range(9)) + "\n```"
+
+    assert texts(f"{code}\n\n{PROSE[:105]}", 120, 20)[1].startswith("Sentence")
+
+
 def test_nothing_of_a_section_is_repeated_in_the_next() -> None:
     text = f"## One\n\n{PROSE[:150]}\n\nShort.\n\n## Two\n\n{PROSE[:150]}"
 
@@ -203,6 +209,12 @@ def test_a_paragraph_that_fits_is_not_cut() -> None:
         assert {part.strip() for part in found.split("\n\n")} <= whole
 
 
+def test_a_paragraph_that_fits_is_not_cut_to_fill_the_span_before_it() -> None:
+    long = "word " * 22 + "last."
+
+    assert texts(f"Short.\n\n{long}", 120) == ["Short.", long]
+
+
 def test_a_lead_in_stays_with_a_list_that_has_to_be_cut() -> None:
     text = "These are they:\n\n" + "\n".join(f"- item number {n}" for n in range(30))
 
@@ -223,6 +235,16 @@ def test_a_line_of_code_is_not_cut(fence: str) -> None:
 
     for found in texts(text, 150):
         assert set(found.split("\n")) <= set(text.split("\n"))
+
+
+@pytest.mark.parametrize("lead", range(0, 90, 5))
+def test_a_line_of_code_is_not_cut_whatever_is_above_it(lead: int) -> None:
+    lines = [f"call_{n}({'x' * (n * 37 % 80)})" for n in range(30)]
+    text = f"{'A' * lead}\n\n```python\n" + "\n".join(lines) + "\n```"
+
+    for found in texts(text, 100, 20):
+        assert set(found.split("\n")) <= set(text.split("\n"))
+        assert not found.endswith("```python")
 
 
 def test_code_is_cut_at_blank_lines_first() -> None:

@@ -3,6 +3,7 @@
 import pickle
 import string
 import time
+from bisect import bisect_right
 from itertools import pairwise
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_whatever_the_document_holds(
     assert left_out.translate(str.maketrans("", "", "-*_=~`|:>#+")).strip() == ""
 
 
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(
+    text=DOCUMENTS,
+    size=st.sampled_from([64, 100, 512]),
+    overlap_percent=st.sampled_from([0, 10, 50]),
+)
+def test_what_fits_is_not_cut(text: str, size: int, overlap_percent: int) -> None:
+    chunker = Chunker(ChunkerSettings(size=size, overlap_percent=overlap_percent))
+    cuts = Layout.of(text).cuts
+
+    for span in chunker.split(title="", text=text):
+        for place in (span.start, span.end):
+            first = bisect_right(cuts, place) - 1
+            block = text[max(0, cuts[first]) : cuts[min(first + 1, len(cuts) - 1)]]
+            before, after = text[cuts[first] : place], block[place - cuts[first] :]
+            if before.strip() and after.strip():
+                assert len(block.strip()) > size
+
+
 def in_tokens(tokenizer: str, size: int, **more: Any) -> Chunker:
     settings = ChunkerSettings(
         size=size, overlap_percent=10, unit="tokens", tokenizer=TOKENIZERS[tokenizer].to_str()
@@ -201,6 +221,13 @@ def test_headings_make_room_for_the_text_outermost_first() -> None:
     paths = {span.heading_path for span in chunker.split(title="", text=text)}
 
     assert paths == {"Level 6 with many words"}
+
+
+def test_a_path_is_no_longer_than_what_is_stored_of_it() -> None:
+    text = "".join(f"{'#' * n} {'🦙' * 5_000}\n\n" for n in range(1, 7)) + "Text."
+    (span,) = Chunker(ChunkerSettings(size=512, overlap_percent=0)).split(title="", text=text)
+
+    assert 3_000 < len(span.heading_path.encode()) < 4_096
 
 
 def test_the_path_is_whole_where_there_is_room() -> None:

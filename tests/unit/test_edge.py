@@ -25,6 +25,7 @@ from gateway.edge import (
     verdict,
 )
 from gateway.errors import InvalidRequest, UpstreamRejected, UpstreamUnavailable
+from indexer.index.errors import LeaseFailure
 
 # Class: status, type, code, and whether the client is told to try again.
 EXPECTED: dict[str, tuple[int, str, str | None, bool]] = {
@@ -50,7 +51,11 @@ def leaves(module: ModuleType) -> dict[str, type[Exception]]:
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Exception)
     ]
-    return {found.__name__: found for found in classes if not found.__subclasses__()}
+    return {
+        found.__name__: found
+        for found in classes
+        if not found.__subclasses__() and not issubclass(found, LeaseFailure)  # writers' alone
+    }
 
 
 CLASSES = leaves(gateway.errors) | leaves(indexer.index.errors)

@@ -9,7 +9,7 @@ from tests.unit.parsing_samples import parsed
 
 SENTENCES = {
     "Arabic": "يقوم النظام بتحديث الفهرس كل ليلة، والبحث سريع والنتائج دقيقة.",
-    "Chinese": "这个系统每天晚上更新索引，搜索速度很快，结果也很准确。\n请参阅安装指南了解更多信息。",
+    "Chinese": "这个系统每天晚上更新索引，搜索速度很快，结果也很准确。\n请参阅安装指南。",
     "Czech": "Systém aktualizuje rejstřík každou noc. Příliš žluťoučký kůň úpěl ďábelské ódy.",
     "English": "The café serves naïve résumés to the façade. It costs “five”, not six.",
     "French": "Le système met à jour l’index chaque nuit ; la recherche est rapide.",

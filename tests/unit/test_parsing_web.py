@@ -222,7 +222,7 @@ def test_numbers_of_characters_that_do_not_exist_are_harmless() -> None:
 
 
 def test_entities_that_a_page_declares_are_not_expanded_and_the_declaration_is_no_text() -> None:
-    head = '<!DOCTYPE html [<!ENTITY a "aaaa"><!ENTITY b SYSTEM "file:///etc/hostname">]>'
+    head = '<!DOCTYPE html [<!ENTITY a "aaaa"><!ENTITY b SYSTEM "file:///etc/hosts">]>'
 
     text = parsed(f"<?xml version='1.0'?>{head}<html><body>x &a; &b;</body></html>", ".xhtml").text
 

@@ -173,12 +173,12 @@ def test_a_null_in_a_sidecar_takes_an_attribute_away(file: Path) -> None:
 
 
 def test_a_sidecar_is_no_document_but_a_file_that_only_looks_like_one_is(tmp_path: Path) -> None:
-    for name in ("guide.md", "guide.md.meta.json", "package.meta.json"):
+    for name in ("guide.md", "guide.md.meta.yaml", "package.meta.yaml"):
         (tmp_path / name).write_text("{}")
 
     found = [each.uri.rpartition("/")[2] for each in Listing([Source(location=str(tmp_path))])]
 
-    assert found == ["guide.md", "package.meta.json"]
+    assert found == ["guide.md", "package.meta.yaml"]
 
 
 def test_a_sidecar_that_vanished_says_nothing(file: Path) -> None:

@@ -1,0 +1,151 @@
+"""The encoder around its model, with a fake of the model."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from indexer.index.embedding import Encoder
+from indexer.index.errors import EncoderUnavailable, EncodingFailed
+from indexer.index.settings import IndexSettings
+from tests.unit.index_fakes import IDENTITY
+
+
+class FakeModel:
+    """A text becomes the vector (its length, its place in the batch, 0, 0)."""
+
+    max_seq_length: int | None = 256
+    tokenizer: object = None
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.factor = np.float32(1)
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+        self.devices: list[str] = []
+        self.stopped = 0
+
+    def encode(self, texts: list[str], **options: Any) -> Any:
+        self.asked.append((texts, options))
+        if self.failure is not None:
+            raise self.failure
+        rows = [[len(text), place, 0, 0] for place, text in enumerate(texts)]
+        with np.errstate(over="ignore"):
+            return np.asarray(rows, dtype=np.float32) * self.factor
+
+    def start_multi_process_pool(self, devices: list[str]) -> str:
+        self.devices = devices
+        return "pool"
+
+    def stop_multi_process_pool(self, pool: str) -> None:
+        assert pool == "pool"
+        self.stopped += 1
+
+
+@pytest.fixture
+def model() -> FakeModel:
+    return FakeModel()
+
+
+def encoder_of(model: FakeModel, devices: Sequence[str] = ()) -> Encoder:
+    return Encoder(cast("Any", model), IDENTITY, batch_size=2, devices=devices)
+
+
+def test_every_vector_is_of_unit_norm_whatever_the_model_gives(model: FakeModel) -> None:
+    model.factor = np.float32(1e-3)
+    vectors = encoder_of(model).encode_passages(["a", "bb", "ccc"])
+
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert vectors[0].tolist() == [1, 0, 0, 0]
+    assert np.isclose(vectors[2][0] / vectors[2][1], 3 / 2)
+
+
+def test_a_text_without_a_direction_stays_nothing_rather_than_becoming_no_number(
+    model: FakeModel,
+) -> None:
+    assert encoder_of(model).encode_passages([""]).tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("factor", [np.inf, np.nan])
+def test_numbers_that_are_not_finite_are_an_error(model: FakeModel, factor: float) -> None:
+    model.factor = np.float32(factor)
+    with pytest.raises(EncodingFailed, match="not finite"):
+        encoder_of(model).encode_passages(["a", "bb"])
+
+
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("out of memory"), ValueError("x"), TypeError("y")]
+)
+def test_what_the_model_raises_becomes_the_contracts_error(
+    model: FakeModel, failure: Exception
+) -> None:
+    model.failure = failure
+    with pytest.raises(EncodingFailed, match=f"failed on 2 texts: {failure}"):
+        encoder_of(model).encode_queries(["a", "b"])
+
+
+def test_queries_and_passages_have_their_own_prefix(model: FakeModel) -> None:
+    encoder = encoder_of(model)
+    encoder.encode_queries(["What?"])
+    encoder.encode_passages(["That."])
+
+    assert [texts for texts, _ in model.asked] == [["query: What?"], ["That."]]
+
+
+def test_no_texts_are_no_vectors_and_do_not_reach_the_model(model: FakeModel) -> None:
+    assert encoder_of(model).encode_passages([]).shape == (0, IDENTITY.dimension)
+    assert model.asked == []
+
+
+def test_several_devices_get_batches_of_one_length_and_the_order_stays(model: FakeModel) -> None:
+    texts = ["aaa", "b", "ccccc", "dd", "eeee"]
+    encoder = encoder_of(model, ["cuda:0", "cuda:1"])
+    vectors = encoder.encode_passages(texts)
+
+    assert model.devices == ["cuda:0", "cuda:1"]
+    [(given, options)] = model.asked
+    assert [len(text) for text in given] == [5, 4, 3, 2, 1]
+    assert (options["pool"], options["chunk_size"]) == ("pool", 2)
+    expected = [[len(text), given.index(text), 0, 0] for text in texts]
+    assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True))
+
+
+def test_one_device_starts_no_processes_and_there_is_nothing_to_close(model: FakeModel) -> None:
+    encoder = encoder_of(model, ["cuda:0"])
+    encoder.encode_passages(["a"])
+    encoder.close()
+
+    assert (model.devices, model.stopped) == ([], 0)
+    assert "pool" not in model.asked[0][1]
+
+
+def test_closing_ends_the_processes_once(model: FakeModel) -> None:
+    encoder = encoder_of(model, ["cpu", "cpu"])
+    encoder.close()
+    encoder.close()
+
+    assert model.stopped == 1
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ({"encoder_dtype": "int8"}, "int8 needs the backend openvino"),
+        ({"encoder_dtype": "int8", "encoder_backend": "onnx"}, "int8 needs the backend openvino"),
+        ({"encoder_dtype": "float16", "encoder_backend": "onnx"}, "onnx computes with float32"),
+        (
+            {"encoder_device": "cuda:0,cuda:1", "encoder_backend": "onnx"},
+            "several devices need the backend torch",
+        ),
+        (
+            {"encoder_device": "cuda", "encoder_backend": "openvino"},
+            "openvino runs on the device cpu",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_at_once(
+    stated: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(EncoderUnavailable, match=reason):
+        Encoder.load(IndexSettings.model_validate({"encoder_model": "nowhere", **stated}))

@@ -30,7 +30,7 @@ class FakeModel:
         if self.failure is not None:
             raise self.failure
         rows = [[len(text), place, 0, 0] for place, text in enumerate(texts)]
-        with np.errstate(over="ignore"):
+        with np.errstate(invalid="ignore"):
             return np.asarray(rows, dtype=np.float32) * self.factor
 
     def start_multi_process_pool(self, devices: list[str]) -> str:

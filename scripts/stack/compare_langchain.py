@@ -5,13 +5,14 @@ that SIGKILL is real. LangChain and what it needs is installed into .groundserve
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 from pathlib import Path
 
 from stack import report
 from stack.comparison import corpus, environment, table
-from stack.comparison.bench import Bench
+from stack.comparison.bench import NOTHING_DONE, Bench, RunFailed
 from stack.comparison.scenarios import SCENARIOS, Outcome, Trial
 from stack.comparison.sides import Groundserve, LangChain, Side
 from stack.models import minilm
@@ -22,6 +23,8 @@ def main() -> int:
     """Print the table on stdout, progress on stderr."""
     given = _parser().parse_args()
     keep_loopback_direct()
+    # Milvus Lite keeps no snapshots for iterators, and pymilvus warns of it each time.
+    logging.getLogger("pymilvus").setLevel(logging.ERROR)
     _tell("preparing LangChain's environment")
     python, encoder = environment.ensure(), str(minilm())
     sides: list[Side] = [Groundserve(Path(sys.executable), encoder), LangChain(python, encoder)]
@@ -82,7 +85,11 @@ def _round(names: list[str], trials: list[Trial], number: int) -> table.Outcomes
         # One side right after the other, so that a busy machine slows both.
         for name, trial in zip(names, trials, strict=True):
             _tell(f"round {number}, {name}: {scenario.title}")
-            row.append(scenario.play(trial))
+            try:
+                row.append(scenario.play(trial))
+            except RunFailed as failure:
+                _tell(f"{failure}\n{failure.detail}")
+                row.append(Outcome(NOTHING_DONE, 0, str(failure)))
         outcomes.append(row)
     return outcomes
 

@@ -2,12 +2,16 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from indexer.index.collection.bulk import BulkStorage
+from indexer.index.collection.bulk import BulkStorage, _imported
+from indexer.index.settings import IndexSettings
+
+if TYPE_CHECKING:
+    from indexer.index.collection.bulk_jobs import ImportJobs
 
 COMPLETED = {"state": "Completed", "progress": 100}
 
@@ -54,7 +58,14 @@ class FakeMilvus:
         self.imports: list[dict[str, Any]] = []
         self.tokens: set[str] = set()
         self.asked = 0
+        self.on_import: Callable[[str, list[list[str]]], None] = lambda *_: None
         self.uri = ""
+
+    def jobs(self, held: Callable[[], object] = lambda: None, **given: Any) -> "ImportJobs":
+        """What asks this Milvus to import."""
+        _, jobs = _imported()
+        settings = IndexSettings(milvus_uri=self.uri, milvus_timeout_s=2)
+        return jobs(settings, held, poll_interval_s=0.01, **given)
 
     def answer(self, path: str, asked: dict[str, Any], token: str) -> dict[str, Any] | int:
         self.tokens.add(token)
@@ -63,6 +74,7 @@ class FakeMilvus:
                 return self.refusal
             case "/v2/vectordb/jobs/import/create":
                 self.imports.append(asked)
+                self.on_import(asked["collectionName"], asked["files"])
                 return {"code": 0, "data": {"jobId": str(len(self.imports))}}
             case "/v2/vectordb/jobs/import/describe":
                 state = self.states[min(self.asked, len(self.states) - 1)]

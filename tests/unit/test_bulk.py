@@ -5,27 +5,26 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from indexer.index.collection import Generation
 from indexer.index.collection.bulk import BULK_LOAD_PROPERTY, BulkLoad, BulkStorage, _imported
 from indexer.index.collection.generation import schema
 from indexer.index.embedding import Vectors
-from indexer.index.errors import IndexRefused, IndexUnavailable, LeaseLost
+from indexer.index.errors import IndexRefused, IndexUnavailable
 from indexer.index.records import Chunk, Fingerprint
-from indexer.index.settings import IndexSettings
-from tests.unit.bulk_fakes import COMPLETED, FakeBucket, FakeMilvus, fake_bucket, fake_milvus
+from tests.unit.bulk_fakes import FakeBucket, FakeMilvus, fake_bucket, fake_milvus
 from tests.unit.index_fakes import IDENTITY
 
 pytest.importorskip("minio", reason="pymilvus[bulk-writer] is not installed")
+pq = pytest.importorskip("pyarrow.parquet")
 Files, ImportJobs = _imported()
 
 GENERATION = Generation("kb__g1", Fingerprint(encoder=IDENTITY, chunker="c"))
@@ -90,11 +89,6 @@ def chunk(ordinal: int, **stated: object) -> Chunk:
 
 def vectors(count: int) -> Vectors:
     return np.random.default_rng(1).random((count, IDENTITY.dimension), dtype=np.float32)
-
-
-def jobs_of(milvus: FakeMilvus, held: Callable[[], object] = lambda: None, **given: Any) -> Any:
-    settings = IndexSettings(milvus_uri=milvus.uri, milvus_timeout_s=2)
-    return ImportJobs(settings, held, poll_interval_s=0.01, **given)
 
 
 @contextmanager
@@ -178,7 +172,7 @@ def test_a_file_that_cannot_be_written_is_told_with_its_reason(tmp_path: Path) -
         for inner in folder.iterdir():
             inner.rmdir()
         with pytest.raises(
-            IndexUnavailable, match="could not be written: .*non-existent directory"
+            IndexUnavailable, match=r"could not be written: .*non-existent directory"
         ):
             files.flush()
 
@@ -203,7 +197,7 @@ def test_a_bucket_that_takes_nothing_more_is_told(tmp_path: Path, bucket: FakeBu
     bucket.is_full = True
     with files_in(tmp_path, bucket.storage) as files:
         files.add([chunk(0)], vectors(1))
-        with pytest.raises(IndexUnavailable, match="could not be written: .*bucket is full"):
+        with pytest.raises(IndexUnavailable, match=r"could not be written: .*bucket is full"):
             files.flush()
 
 
@@ -221,101 +215,8 @@ def test_an_endpoint_that_is_none_is_told(tmp_path: Path, bucket: FakeBucket) ->
         Files(schema(IDENTITY.dimension), tmp_path, wrong)
 
 
-def test_milvus_is_asked_to_import_the_files_and_waited_for(milvus: FakeMilvus) -> None:
-    milvus.states = [
-        {"state": "Pending"},
-        {"state": "Importing", "progress": 40},
-        COMPLETED,
-    ]
-    told: list[int] = []
-    jobs_of(milvus, on_progress=told.append).run("kb__g1", [["a/1.parquet"], ["a/2.parquet"]])
-
-    [asked] = milvus.imports
-    assert asked["collectionName"] == "kb__g1"
-    assert asked["files"] == [["a/1.parquet"], ["a/2.parquet"]]
-    assert asked["partitionName"] == ""  # Milvus refuses one where there is a partition key
-    assert milvus.asked == 3
-    assert told == [0, 40, 100]
-
-
-def test_milvus_is_shown_the_token(milvus: FakeMilvus) -> None:
-    settings = IndexSettings.model_validate(
-        {"milvus_uri": milvus.uri + "/", "milvus_token": "root:Milvus"}
-    )
-    ImportJobs(settings, lambda: None).run("kb__g1", [["1.parquet"]])
-
-    assert milvus.tokens == {"Bearer root:Milvus"}
-
-
-def test_more_files_than_one_job_may_have_become_several_jobs(milvus: FakeMilvus) -> None:
-    files = [[f"{number}.parquet"] for number in range(2500)]
-    jobs_of(milvus).run("kb__g1", files)
-
-    assert [len(asked["files"]) for asked in milvus.imports] == [1024, 1024, 452]
-    assert [file for asked in milvus.imports for file in asked["files"]] == files
-
-
-def test_an_import_that_fails_is_told_with_milvus_reason(milvus: FakeMilvus) -> None:
-    milvus.states = [{"state": "Failed", "reason": "no such file"}]
-    with pytest.raises(IndexRefused, match="could not import the rows: no such file"):
-        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
-
-
-def test_an_import_that_is_refused_is_told_with_milvus_reason(milvus: FakeMilvus) -> None:
-    milvus.refusal = {"code": 2100, "message": "importing is not possible here"}
-    with pytest.raises(IndexRefused, match="importing is not possible here"):
-        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
-
-
-def test_an_answer_that_is_none_of_milvus_is_told(milvus: FakeMilvus) -> None:
-    milvus.refusal = {"code": 0}
-    with pytest.raises(IndexRefused, match="something else"):
-        jobs_of(milvus).run("kb__g1", [["1.parquet"]])
-
-
-def test_a_milvus_that_is_not_there_is_unavailable(free_port: Callable[[], int]) -> None:
-    nobody = FakeMilvus()
-    nobody.uri = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(IndexUnavailable, match="not available"):
-        jobs_of(nobody).run("kb__g1", [["1.parquet"]])
-
-
-def test_the_lease_is_asked_before_every_request_and_ends_the_wait(milvus: FakeMilvus) -> None:
-    milvus.states = [{"state": "Importing", "progress": 10}]
-    asked = 0
-
-    def held() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 4:
-            raise LeaseLost("paused for too long")
-
-    with pytest.raises(LeaseLost):
-        jobs_of(milvus, held).run("kb__g1", [["1.parquet"]])
-    assert (len(milvus.imports), milvus.asked) == (1, 2)
-
-
-def test_a_milvus_that_goes_away_while_it_imports_is_waited_for_as_long_as_the_lease(
-    free_port: Callable[[], int],
-) -> None:
-    gone = FakeMilvus()
-    gone.uri = f"http://127.0.0.1:{free_port()}"
-    asked = 0
-
-    def held() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
-            raise LeaseLost("Milvus was away for too long")
-
-    jobs = jobs_of(gone, held)
-    assert jobs._progress("1") == jobs._progress("1") == 0
-    with pytest.raises(LeaseLost):
-        jobs._progress("1")
-
-
 def load(files: Any, milvus: FakeMilvus, client: FakeClient) -> BulkLoad:
-    return BulkLoad(files, jobs_of(milvus), client, GENERATION, 5)
+    return BulkLoad(files, milvus.jobs(), client, GENERATION, 5)
 
 
 def test_a_load_is_complete_when_milvus_counts_what_was_written(

@@ -535,6 +535,31 @@ def test_the_script_is_executable_and_explains_itself(
     assert "scripts/compare-langchain: error: argument --rounds" in capsys.readouterr().err
 
 
+class FailingBench(FakeBench):
+    """Fails when a second run finds nothing new."""
+
+    def run(self, kill: Kill | None = None, *, pretend: bool = False) -> Figures | None:
+        before = list(self._stored)
+        figures = super().run(kill, pretend=pretend)
+        if before == self._stored:
+            raise RunFailed("a run of LangChain ended with exit code 1")
+        return figures
+
+
+def test_a_run_that_fails_is_a_result_and_ends_nothing(
+    prepared: corpus.Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = Trial(FailingBench(tmp_path / "bench", LangChain(Path("python"), "m")), prepared)
+    trial.learn()
+    outcomes = compare_langchain._round(["LangChain"], [trial], 1)
+    assert [outcome.wrong for [outcome] in outcomes[:3] if outcome] == [
+        "",
+        "a run of LangChain ended with exit code 1",
+        "",
+    ]
+    assert capsys.readouterr().err.count("ended with exit code 1") >= 1
+
+
 # The table
 
 

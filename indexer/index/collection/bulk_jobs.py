@@ -73,12 +73,14 @@ class ImportJobs:
 
 
 def _answered(call: Callable[[], Any]) -> dict[str, Any]:
-    """The `data` of an answer. pymilvus makes one exception of whatever goes wrong in a request."""
+    """The `data` of an answer. pymilvus makes one exception of whatever goes wrong."""
     try:
         answer: dict[str, Any] = call().json()["data"]
     except MilvusException as exc:
         if isinstance(exc.__context__, OSError):  # what requests raises is one
-            raise IndexUnavailable(f"Milvus is not available: {exc.message}") from exc
+            raise IndexUnavailable(
+                "Milvus does not answer requests to import; Milvus Lite has no import"
+            ) from exc
         raise IndexRefused(f"Milvus refused the import: {exc.message}") from exc
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise IndexRefused(f"Milvus answered the import with something else: {exc}") from exc

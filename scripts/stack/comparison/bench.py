@@ -50,6 +50,9 @@ class Figures:
     writes: int
 
 
+NOTHING_DONE = Figures(0.0, 0.0, 0.0, 0, 0)
+
+
 class Bench:
     """One side with its documents and its stores, all of it in one folder."""
 

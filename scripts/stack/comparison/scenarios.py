@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
-from stack.comparison.bench import Bench, Chunks, Figures, Kill, chunks
+from stack.comparison.bench import NOTHING_DONE, Bench, Chunks, Figures, Kill, chunks
 from stack.comparison.corpus import Corpus, Variant
 from stack.comparison.sides import Row
 from stack.errors import Unsuitable
@@ -40,7 +40,7 @@ class Trial:
         self._bench = bench
         self._corpus = corpus
         self._clean: dict[Variant, Chunks] = {}
-        self._first = Figures(0.0, 0.0, 0.0, 0, 0)
+        self._first = NOTHING_DONE
 
     def learn(self) -> None:
         """Find out what clean runs make. Raises Unsuitable when a change would not be seen."""

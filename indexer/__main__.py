@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 
 from pydantic import ValidationError
@@ -13,7 +13,14 @@ from rich.console import Console
 from indexer import commands, ray_engine, ray_steps
 from indexer.console import DocumentProgress
 from indexer.errors import ConfigurationUnusable, EngineUnavailable, SourceUnusable
-from indexer.index.collection import IndexReader, IndexWriter
+from indexer.index.collection import (
+    BulkLoad,
+    BulkStorage,
+    Generation,
+    IndexReader,
+    IndexWriter,
+    bulk_load,
+)
 from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexFailure, LeaseFailure
 from indexer.index.settings import IndexSettings, explain
@@ -192,10 +199,27 @@ def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator
         memory_mib=settings.parse_memory_mib,
         preload=[Preparation.__module__],
     )
-    with workers() as here, DocumentProgress(console, verb) as progress:
+    with closing(encoder), workers() as here, DocumentProgress(console, verb) as progress:
         tools = commands.tools(writer, encoder, here, chunker)
         engine = _engine(settings, tools, workers)
-        yield commands.Parts(tools, engine, lambda: IndexReader(settings), configuration, progress)
+        bulk = _bulk(settings, writer.check_lease)
+        reader = partial(IndexReader, settings)
+        yield commands.Parts(tools, engine, bulk, reader, configuration, progress)
+
+
+def _bulk(
+    settings: SourceSettings, held: Callable[[], None]
+) -> Callable[[Generation], AbstractContextManager[BulkLoad]] | None:
+    if not isinstance(settings, RunSettings) or settings.bulk_s3_endpoint is None:
+        return None
+    storage = BulkStorage(
+        endpoint=settings.bulk_s3_endpoint,
+        bucket=settings.bulk_s3_bucket,
+        access_key=settings.bulk_s3_access_key.get_secret_value(),
+        secret_key=settings.bulk_s3_secret_key.get_secret_value(),
+        is_secure=settings.bulk_s3_secure,
+    )
+    return lambda generation: bulk_load(settings, storage, generation, held)
 
 
 def _engine(

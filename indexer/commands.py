@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from indexer.console import (
 )
 from indexer.errors import ConfigurationUnusable, MetricsNotTold
 from indexer.gate import Search
-from indexer.index.collection import Generation, IndexReader, IndexWriter
+from indexer.index.collection import BulkLoad, Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder, TextEncoder, Vectors
 from indexer.index.errors import KnowledgeBaseMissing
 from indexer.index.passages import passage
@@ -54,6 +55,8 @@ class Parts(msgspec.Struct, frozen=True):
 
     tools: Tools
     engine: Engine
+    bulk: Callable[[Generation], AbstractContextManager[BulkLoad]] | None
+    """Loads an empty generation by Milvus' own import; None where requests carry the rows."""
     reader: Callable[[], IndexReader]
     """Makes a connection of the event loop that it is called in."""
     configuration: Configuration
@@ -212,9 +215,14 @@ def _execute(parts: Parts, settings: RunSettings, number: int, rewrite: Iterable
         parts.engine,
         _rules(parts, settings),
         search=search_in,
+        bulk=parts.bulk,
+    )
+    return job.execute(
+        Listing(parts.configuration.sources),
+        run=number,
+        rewrite=frozenset(rewrite),
         on_document=parts.progress.on_document,
     )
-    return job.execute(Listing(parts.configuration.sources), run=number, rewrite=frozenset(rewrite))
 
 
 def _finished(settings: RunSettings, report: Report) -> int:

@@ -46,7 +46,12 @@ def open_target(writer: IndexWriter, fingerprint: Fingerprint, tenants: Collecti
             "other tenants, which this run would lose: name the sources of all tenants, or use "
             "the parameters that it was built with"
         )
-    unfinished = [generation for generation in later if generation.fingerprint == fingerprint]
+    unfinished = [
+        generation
+        for generation in later
+        # An import goes on in Milvus after its run has died: its rows would be added to ours.
+        if generation.fingerprint == fingerprint and not generation.is_loading
+    ]
     _drop(writer, [generation for generation in later if generation not in unfinished[-1:]])
     if unfinished:
         return Target(writer.adopt(unfinished[-1]), published)

@@ -109,7 +109,7 @@ class Pipeline:
     def _write(self, work: Work, window: Window, vectors: Vectors) -> None:
         for first in range(0, len(window.chunks), self._rows_at_once):
             rows = slice(first, first + self._rows_at_once)
-            self._tools.writer.upsert(work.target, window.chunks[rows], vectors[rows])
+            work.upsert(work.target, window.chunks[rows], vectors[rows])
         work.report.chunks_written += len(window.chunks)
         replaced = [done.document_id for done in window.done if done.is_stored]
         if replaced:

@@ -13,7 +13,7 @@ from indexer.index.collection import Generation
 from indexer.index.records import Chunk
 from indexer.report import DONE, DONE_IN_PART, REFUSED, Report
 from indexer.run import Rules
-from indexer.work import Documents, Tools, Work
+from indexer.work import Documents, Tools, Work, written_nowhere
 
 SAMPLE_PASSAGES = 64
 """Passages that are embedded to know how fast the encoder is."""
@@ -73,6 +73,7 @@ class Planner:
             documents=documents,
             stored=stored,
             target=published or Generation("", self._tools.fingerprint),
+            upsert=written_nowhere,
             run=0,
             report=report,
         )

@@ -42,7 +42,7 @@ from indexer.ray_steps import (
     read,
 )
 from indexer.report import Report
-from indexer.work import Tools, Work
+from indexer.work import Tools, Work, written_nowhere
 
 DOCUMENTS_AT_ONCE = 32
 """Documents in one call of a parsing actor."""
@@ -92,6 +92,7 @@ class RayEngine:
             documents=ReadDocuments(),
             stored={},
             target=work.target,
+            upsert=written_nowhere,
             run=work.run,
             keeps_fragments=work.keeps_fragments,
             report=Report(),
@@ -169,7 +170,7 @@ class _Rows:
 
     def _write(self, embedded: Sequence[Embedded]) -> None:
         chunks = [row.cut.chunk for row in embedded]
-        self._writer.upsert(self._work.target, chunks, np.stack([row.vector for row in embedded]))
+        self._work.upsert(self._work.target, chunks, np.stack([row.vector for row in embedded]))
         self._work.report.chunks_written += len(chunks)
         whole = [row.cut for row in embedded if self._is_last(row)]
         replaced = [cut.chunk.document_id for cut in whole if cut.is_stored]

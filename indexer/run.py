@@ -1,7 +1,8 @@
 """One run: makes the index equal to the sources. Knows no command line and no vendor library."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 
@@ -9,9 +10,9 @@ from indexer import gate
 from indexer.comparison import StoredDocument, stored_documents
 from indexer.gate import GoldenQueries, Search
 from indexer.generations import Target, known_in, open_target, prune
-from indexer.index.collection import Generation, RunRecord
+from indexer.index.collection import BulkLoad, Generation, RunRecord
 from indexer.report import Report
-from indexer.work import Documents, Engine, Tools, Work
+from indexer.work import Documents, Engine, Tools, Upsert, Work
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,23 +39,35 @@ class Run:
         rules: Rules,
         *,
         search: Callable[[Generation], Search],
-        on_document: Callable[[str], None] = lambda _: None,
+        bulk: Callable[[Generation], AbstractContextManager[BulkLoad]] | None = None,
     ) -> None:
-        """`search` gives what finds hits in a generation, for the golden queries."""
+        """`search` gives what finds hits in a generation, for the golden queries.
+
+        `bulk` gives what loads rows into an empty generation that nobody reads, where they are
+        not to go by requests.
+        """
         self._tools = tools
         self._writer = tools.writer
         self._engine = engine
         self._rules = rules
         self._search = search
-        self._on_document = on_document
+        self._bulk = bulk
         self._report = Report()
 
-    def execute(self, documents: Documents, *, run: int, rewrite: Collection[str] = ()) -> Report:
+    def execute(
+        self,
+        documents: Documents,
+        *,
+        run: int,
+        rewrite: Collection[str] = (),
+        on_document: Callable[[str], None] = lambda _: None,
+    ) -> Report:
         """Make the index equal to `documents`. The writer holds the lease of run number `run`.
 
         Where the fingerprint is another one, readers keep what they have while a new generation
         is built beside it; the name moves when that is complete and passes the gate. `rewrite`
-        names ids of documents to be stored anew although their sources have not changed.
+        names ids of documents to be stored anew although their sources have not changed;
+        `on_document` is told the name of each document that is done.
         Raises IndexFailure and LeaseLost; what was written until then is taken up by the next
         run. FingerprintMismatch and SourceUnusable are raised before anything is changed.
         """
@@ -65,20 +78,22 @@ class Run:
             self._writer.stored_chunks(target.generation, self._rules.tenants)
         )
         before = len(stored)
-        self._engine.run(
-            Work(
-                documents=documents,
-                stored=stored,
-                target=target.generation,
-                # What is stored of a document that is to be written anew is not to be trusted.
-                known_in=[] if rewrite else known_in(target),
-                run=run,
-                rewrite=rewrite,
-                keeps_fragments=target.is_published,
-                report=self._report,
-                on_document=self._on_document,
+        with self._loading(target, stored) as upsert:
+            self._engine.run(
+                Work(
+                    documents=documents,
+                    stored=stored,
+                    target=target.generation,
+                    upsert=upsert,
+                    # What is stored of a document to be written anew is not to be trusted.
+                    known_in=[] if rewrite else known_in(target),
+                    run=run,
+                    rewrite=rewrite,
+                    keeps_fragments=target.is_published,
+                    report=self._report,
+                    on_document=on_document,
+                )
             )
-        )
         self._report.failed_sources = list(documents.failures)
         deleted = self._delete(target, stored, before)
         has_changed = bool(self._report.chunks_written or deleted)
@@ -94,6 +109,16 @@ class Run:
             prune(self._writer, self._rules.keep_generations)
         self._report.seconds = time.monotonic() - started
         return self._report
+
+    @contextmanager
+    def _loading(self, target: Target, stored: dict[str, StoredDocument]) -> Iterator[Upsert]:
+        """What rows are written with; a bulk load ends, and its rows are there, with the block."""
+        if self._bulk is None or target.is_published or stored:
+            yield self._writer.upsert
+            return
+        with self._bulk(target.generation) as load:
+            yield load.upsert
+            load.finish()
 
     def _delete(self, target: Target, gone: dict[str, StoredDocument], before: int) -> int:
         """Delete the documents that are `gone` from the sources, if that is believable."""

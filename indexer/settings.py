@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from indexer.index.settings import IndexSettings
@@ -88,6 +88,22 @@ class RunSettings(SourceSettings):
         default=0.0, ge=0, description="GPUs of the Ray cluster that one encoder takes."
     )
     ray_parsers: int = Field(default=1, ge=1, description="Parsing actors on the Ray cluster.")
+    bulk_s3_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^[^/]+$",
+        description="Store that Milvus imports first loads from, as host:port; "
+        "requests carry them, if not set.",
+    )
+    bulk_s3_bucket: str = Field(
+        default="milvus-bucket", description="Bucket in it that Milvus keeps its data in."
+    )
+    bulk_s3_access_key: SecretStr = Field(
+        default=SecretStr(""), description="Access key of that store."
+    )
+    bulk_s3_secret_key: SecretStr = Field(
+        default=SecretStr(""), description="Secret key of that store."
+    )
+    bulk_s3_secure: bool = Field(default=True, description="Whether that store is asked by HTTPS.")
     keep_generations: int = Field(
         default=1, ge=0, description="Earlier generations that are kept to roll back to."
     )

@@ -9,13 +9,22 @@ import msgspec
 from indexer.comparison import StoredDocument
 from indexer.documents import Content, SourceDocument
 from indexer.index.collection import Generation, IndexWriter
-from indexer.index.embedding import TextEncoder
-from indexer.index.records import Fingerprint
+from indexer.index.embedding import TextEncoder, Vectors
+from indexer.index.records import Chunk, Fingerprint
 from indexer.preparation import Prepared
 from indexer.report import Report
 
 Passage = Callable[[str, str, str], str]
 """What is embedded for a chunk, made of its title, its heading path and its text."""
+
+
+Upsert = Callable[[Generation, Sequence[Chunk], Vectors], None]
+"""Writes chunks with their vectors, shape (len(chunks), dimension), to a generation."""
+
+
+def written_nowhere(_target: Generation, _chunks: Sequence[Chunk], _vectors: Vectors) -> None:
+    """An `Upsert` for who compares and never writes."""
+    raise AssertionError("nothing is written here")
 
 
 class Documents(Protocol):
@@ -53,6 +62,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     stored: dict[str, StoredDocument]
     """Loses each document that the sources still have: what is left in it is gone."""
     target: Generation
+    upsert: Upsert
+    """Writes rows to the target: by requests, or into files for Milvus' bulk import."""
     known_in: Sequence[Generation] = ()
     """Generations whose vectors are used again."""
     run: int

@@ -11,7 +11,7 @@ from indexer.documents import Span
 from indexer.index.passages import SEPARATOR, passage, text_alone
 
 VERSION = 1
-"""Part of the fingerprint: a change in where chunks begin and end makes a new generation."""
+"""Part of the fingerprint: a change in what is cut or embedded makes a new generation."""
 TEXT_MAX_BYTES = 65_535
 """What Milvus stores of a chunk."""
 HEAD_SHARE = 1 / 3

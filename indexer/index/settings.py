@@ -1,5 +1,7 @@
 """Settings that the indexer and the gateway share: where the index is and which encoder made it."""
 
+from typing import Literal
+
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -54,7 +56,17 @@ class IndexSettings(BaseSettings):
         default=None, description="Put before each chunk; what the model documents, if not set."
     )
     encoder_device: str | None = Field(
-        default=None, description="cpu, cuda, cuda:1 …; the fastest that is there, if not set."
+        default=None,
+        description="cpu, cuda, cuda:1, or several for a run: cuda:0,cuda:1; "
+        "the fastest, if not set.",
+    )
+    encoder_backend: Literal["torch", "onnx", "openvino"] = Field(
+        default="torch",
+        description="What runs the embedding model; others than torch need packages.",
+    )
+    encoder_dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
+        default="float32",
+        description="Numbers it computes with: bfloat16 for a GPU, int8 with openvino alone.",
     )
     encoder_threads: int | None = Field(
         default=None,

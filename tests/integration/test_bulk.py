@@ -27,6 +27,7 @@ FINGERPRINT = Fingerprint(encoder=IDENTITY, chunker="c")
 @pytest.fixture
 def client(milvus_uri: str) -> Iterator[MilvusClient]:
     client = MilvusClient(milvus_uri)
+    client.refresh_load = client.load_collection  # which Lite would be waited for in vain
     yield client
     client.close()
 

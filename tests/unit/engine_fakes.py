@@ -114,13 +114,13 @@ class Base:
             self.engine,
             rules,
             search=lambda _: lambda *_: [],
-            on_document=(seen if seen is not None else []).append,
         )
         with self.writer.lease(60) as lease:
             report = job.execute(
                 FakeDocuments(cast("list[SourceDocument]", documents), failures or []),
                 run=lease.run,
                 rewrite=rewrite,
+                on_document=(seen if seen is not None else []).append,
             )
         return without_times(report)
 

@@ -51,6 +51,9 @@ class FakeEncoder:
         self.calls: list[list[str]] = []
         self.failure: Exception | None = None
 
+    def close(self) -> None:
+        pass
+
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         return self._encode([self.identity.query_prefix + text for text in texts])
 

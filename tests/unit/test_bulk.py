@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from indexer.index.collection import Generation
-from indexer.index.collection.bulk import BULK_LOAD_PROPERTY, BulkLoad, BulkStorage, _imported
-from indexer.index.collection.generation import schema
+from indexer.index.collection.bulk import BulkLoad, BulkStorage, _imported
+from indexer.index.collection.generation import BULK_LOAD_PROPERTY, schema
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexRefused, IndexUnavailable
 from indexer.index.records import Chunk, Fingerprint

@@ -104,7 +104,7 @@ def test_overlap_of_code_is_whole_lines() -> None:
 def test_after_a_block_of_code_no_lines_of_it_are_repeated() -> None:
     code = "```\n" + "\n".join(f"step_{n}()" for n in range(9)) + "\n```"
 
-    assert texts(f"{code}\n\n{PROSE[:105]}", 120, 20)[1].startswith("Sentence")
+    assert texts(f"{code}\n\n{PROSE[:80]}", 120, 20)[1].startswith("Sentence")
 
 
 def test_nothing_of_a_section_is_repeated_in_the_next() -> None:
@@ -167,6 +167,11 @@ def test_a_heading_of_an_empty_section_is_in_no_span() -> None:
     assert [span.heading_path for span in found] == ["Title", "Title > Full"]
 
 
+def test_an_empty_section_lends_no_heading_to_the_next() -> None:
+    assert texts("## Empty\n\n## Full\n\nText.") == ["## Full\n\nText."]
+    assert texts("# Above\n\n## Full\n\nText.") == ["# Above\n\n## Full\n\nText."]
+
+
 def test_headings_alone_are_no_text() -> None:
     assert spans("# One\n") == []
     assert spans("# One\n\n## Two\n\n# Three") == []
@@ -215,6 +220,30 @@ def test_a_paragraph_that_fits_is_not_cut_to_fill_the_span_before_it() -> None:
     assert texts(f"Short.\n\n{long}", 120) == ["Short.", long]
 
 
+def test_a_paragraph_of_just_the_size_fits() -> None:
+    paragraph = "word " * 19 + "last."
+
+    assert texts(f"{paragraph}\n\n{paragraph}", 100) == [paragraph, paragraph]
+
+
+def test_paragraphs_that_fill_a_span_to_the_last_character_are_together() -> None:
+    two = f"{'word ' * 9}last.\n\n{'word ' * 8}last.."
+
+    assert texts(f"{two}\n\n{two}", len(two)) == [two, two]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "| a | b |\n|---|---|\n" + "\n".join(f"| {n} | row {n} |" for n in range(6)),
+        "```\n" + "\n".join(f"step_{n}()" for n in range(10)) + "\n```",
+        "\n".join(f"- item {n}" for n in range(11)),
+    ],
+)
+def test_a_block_that_fits_is_not_cut_to_fill_the_span_before_it(block: str) -> None:
+    assert texts(f"Short lead-in:\n\n{block}", 110) == ["Short lead-in:", block]
+
+
 def test_a_lead_in_stays_with_a_list_that_has_to_be_cut() -> None:
     text = "These are they:\n\n" + "\n".join(f"- item number {n}" for n in range(30))
 
@@ -239,7 +268,7 @@ def test_a_line_of_code_is_not_cut(fence: str) -> None:
 
 @pytest.mark.parametrize("lead", range(0, 90, 5))
 def test_a_line_of_code_is_not_cut_whatever_is_above_it(lead: int) -> None:
-    lines = [f"call_{n}({'x' * (n * 37 % 80)})" for n in range(30)]
+    lines = [f"call_{n}({'x' * (n * 37 % 80)})" for n in range(2, 30)]
     text = f"{'A' * lead}\n\n```python\n" + "\n".join(lines) + "\n```"
 
     for found in texts(text, 100, 20):

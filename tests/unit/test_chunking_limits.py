@@ -144,6 +144,11 @@ def test_whatever_the_document_holds(
         covered.update(range(span.start, span.end))
     if unit == "characters":
         assert max((len(span.text) for span in spans), default=0) <= size
+    else:  # the byte pairs put a space of their own before each text
+        lengths = (
+            len(COUNTERS[name].encode(span.text, add_special_tokens=False)) for span in spans
+        )
+        assert max(lengths, default=0) <= size + 1
     for one, next_ in pairwise(spans):
         assert one.start < next_.start
         assert one.end < next_.end
@@ -205,6 +210,12 @@ def test_what_a_tokenizer_takes_for_one_word_is_cut_all_the_same() -> None:
     spans = in_tokens("word pieces", 64).split(title="", text="x" * 50_000)
 
     assert max(len(span.text) for span in spans) <= 64 * 16
+
+
+def test_the_rest_of_a_word_that_was_cut_is_counted_anew() -> None:
+    spans = in_tokens("word pieces", 32).split(title="", text="x" * (32 * 16 + 60))
+
+    assert max(count("word pieces", span.text) for span in spans) <= 32 + 2
 
 
 def test_no_chunk_is_longer_than_what_milvus_stores() -> None:

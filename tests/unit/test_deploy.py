@@ -51,7 +51,7 @@ def example() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     previous = ""
     for line in (DEPLOY / ".env.example").read_text().splitlines():
-        if variable := re.fullmatch(r"#?([A-Z_]+)=(.*)", line):
+        if variable := re.fullmatch(r"#?([A-Z0-9_]+)=(.*)", line):
             assert variable[1] not in found, f"{variable[1]} is there twice"
             found[variable[1]] = (previous.removeprefix("# "), variable[2])
         previous = line
@@ -141,7 +141,7 @@ def test_every_setting_is_in_the_example_with_its_default(name: str) -> None:
 
 
 def test_every_groundserve_variable_is_a_setting() -> None:
-    named = set(re.findall(rf"{ENV_PREFIX}[A-Z_]+", COMPOSE_TEXT + DOCKERFILE)) | {
+    named = set(re.findall(rf"{ENV_PREFIX}[A-Z0-9_]+", COMPOSE_TEXT + DOCKERFILE)) | {
         name for name in EXAMPLE if name.startswith(ENV_PREFIX)
     }
 

@@ -29,6 +29,8 @@ VALUES: dict[str, tuple[str, str]] = {
     "encoder_query_prefix": ("query: ", "q: "),
     "encoder_passage_prefix": ("passage: ", "p: "),
     "encoder_device": ("cpu", "cuda:1"),
+    "encoder_backend": ("onnx", "openvino"),
+    "encoder_dtype": ("bfloat16", "int8"),
     "listen_host": ("0.0.0.0", "::1"),
     "listen_port": ("81", "82"),
     "drain_timeout_s": ("0", "9"),

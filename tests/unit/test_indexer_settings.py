@@ -35,10 +35,14 @@ OTHERS: dict[str, tuple[str, str]] = {
     "ray_encoders": ("2", "3"),
     "ray_gpus_per_encoder": ("0.5", "2.0"),
     "ray_parsers": ("2", "3"),
+    "bulk_s3_endpoint": ("a:9000", "b:9000"),
+    "bulk_s3_bucket": ("a", "b"),
+    "bulk_s3_secure": ("false", "true"),
     "keep_generations": ("0", "3"),
     "metrics_file": ("a.prom", "b.prom"),
     "pushgateway_url": ("http://a:9091", "http://b:9091"),
 }
+SECRETS = {"bulk_s3_access_key", "bulk_s3_secret_key"}
 OF_ONE_RUN = {"paths", "json_output", "allow_mass_deletion"}
 """Said on the command line of one run, and in no table."""
 
@@ -50,7 +54,16 @@ def run_settings(*flags: str) -> RunSettings:
 def test_every_setting_of_the_indexer_alone_is_tried_here() -> None:
     own = set(RunSettings.model_fields) - set(IndexSettings.model_fields)
 
-    assert set(VALUES) | set(OTHERS) | OF_ONE_RUN == own
+    assert set(VALUES) | set(OTHERS) | SECRETS | OF_ONE_RUN == own
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_is_read_and_never_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"GROUNDSERVE_{name.upper()}", "hunter2")
+    settings = run_settings()
+
+    assert getattr(settings, name).get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
 
 
 @pytest.mark.parametrize("name", sorted(VALUES | OTHERS))

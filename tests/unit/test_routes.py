@@ -14,7 +14,8 @@ from gateway.settings import GatewaySettings
 from indexer.index.errors import EncoderUnavailable, IndexUnavailable, KnowledgeBaseMissing
 
 if TYPE_CHECKING:
-    from tests.unit.index_fakes import FakeEncoder, FakeReader, FakeUpstream
+    from tests.unit.conftest import FakeReader, FakeUpstream
+    from tests.unit.index_fakes import FakeEncoder
 
 CHAT = "/v1/chat/completions"
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "What do llamas eat?"}]}

@@ -20,7 +20,8 @@ from indexer.index.errors import (
 from indexer.index.records import Hit
 
 if TYPE_CHECKING:
-    from tests.unit.conftest import FakeAnswer, FakeEncoder, FakeReader, FakeUpstream
+    from tests.unit.conftest import FakeAnswer, FakeReader, FakeUpstream
+    from tests.unit.index_fakes import FakeEncoder
 
 CHAT = "/v1/chat/completions"
 ASKED = "What do llamas eat?"

@@ -48,11 +48,13 @@ def run(writer: FakeWriter, encoder: "FakeEncoder") -> RunOnce:
             Pipeline(used),
             Rules(tenants=tenants, default_tenant="default", **rules),
             search=lambda _: lambda query, _tenant, _limit: found(query),
-            on_document=(seen if seen is not None else []).append,
         )
         with writer.lease(60) as lease:
             return job.execute(
-                FakeDocuments(documents, failures or []), run=lease.run, rewrite=rewrite
+                FakeDocuments(documents, failures or []),
+                run=lease.run,
+                rewrite=rewrite,
+                on_document=(seen if seen is not None else []).append,
             )
 
     return run

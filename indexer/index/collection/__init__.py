@@ -6,6 +6,7 @@ the alias, check the fingerprint, and then search the generation by its own name
 that moves in between can never put an answer from another encoder under their query.
 """
 
+from indexer.index.collection.bulk import BulkLoad, BulkStorage, bulk_load
 from indexer.index.collection.generation import (
     NAME_MAX_BYTES,
     VERSION_MAX_BYTES,
@@ -20,6 +21,8 @@ from indexer.index.collection.writer import IndexWriter
 __all__ = [
     "NAME_MAX_BYTES",
     "VERSION_MAX_BYTES",
+    "BulkLoad",
+    "BulkStorage",
     "Generation",
     "IndexReader",
     "IndexWriter",
@@ -27,4 +30,5 @@ __all__ = [
     "RunRecord",
     "StoredChunk",
     "StoredRow",
+    "bulk_load",
 ]

@@ -17,7 +17,12 @@ import msgspec
 from pymilvus import MilvusClient
 
 from indexer.index.collection.failures import translated_errors
-from indexer.index.collection.generation import GRPC_OPTIONS, Generation, schema
+from indexer.index.collection.generation import (
+    BULK_LOAD_PROPERTY,
+    GRPC_OPTIONS,
+    Generation,
+    schema,
+)
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexRefused
 from indexer.index.records import Chunk
@@ -27,8 +32,9 @@ if TYPE_CHECKING:
     from indexer.index.collection.bulk_files import Files
     from indexer.index.collection.bulk_jobs import ImportJobs
 
-BULK_LOAD_PROPERTY = "groundserve.bulk_load"
-"""A collection bears it while Milvus imports into it: an import goes on when its run has died."""
+
+LOAD_TIMEOUT_S = 300.0
+"""Seconds that Milvus may take to load what it has imported."""
 
 
 class BulkStorage(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +103,9 @@ class BulkLoad:
     def _count(self) -> int:
         with translated_errors():
             # A loaded collection does not show imported rows until it is told to.
-            self._client.refresh_load(self._collection, timeout=self._timeout_s)
+            self._client.refresh_load(
+                self._collection, timeout=max(self._timeout_s, LOAD_TIMEOUT_S)
+            )
             [counted] = self._client.query(
                 self._collection,
                 filter="",

@@ -14,6 +14,7 @@ VERSION_MAX_BYTES = 1_024
 # pymilvus pings every 10 s even between calls; Milvus Lite closes the connection of who does.
 GRPC_OPTIONS = {"grpc.keepalive_permit_without_calls": 0}
 _FINGERPRINT_PROPERTY = "groundserve.fingerprint"
+BULK_LOAD_PROPERTY = "groundserve.bulk_load"
 _LAST_RUN_PROPERTY = "groundserve.last_run"
 
 
@@ -35,6 +36,8 @@ class Generation(msgspec.Struct, frozen=True):
     fingerprint: Fingerprint
     last_run: RunRecord | None = None
     """None while it is being built: it was never fit to be published."""
+    is_loading: bool = False
+    """Whether Milvus imports rows into it, or did when the run that asked for that died."""
 
     @property
     def number(self) -> int:
@@ -65,6 +68,7 @@ def described_generation(described: dict[str, Any]) -> Generation:
             collection,
             msgspec.json.decode(stated[_FINGERPRINT_PROPERTY], type=Fingerprint),
             msgspec.json.decode(stated.get(_LAST_RUN_PROPERTY, "null"), type=RunRecord | None),
+            bool(stated.get(BULK_LOAD_PROPERTY)),
         )
     except msgspec.DecodeError as exc:
         raise FingerprintMismatch(

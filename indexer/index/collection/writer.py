@@ -64,6 +64,10 @@ class IndexWriter:
             self._lease.release()
             self._lease = None
 
+    def check_lease(self) -> None:
+        """Raises LeaseLost where this writer may not write."""
+        self._held()
+
     def leases(self) -> list[LeaseRecord]:
         """The lease of the last run and, for a moment, of the one that takes it over."""
         found = (

@@ -16,7 +16,9 @@ before a slow one back, so memory does not grow with the corpus.
 
 import logging
 import math
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -253,18 +255,28 @@ def _connected(cluster: Cluster) -> Iterator[None]:
             "_temp_dir": folder,
         }
         try:
-            ray.init(
-                cluster.address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **{} if cluster.address else started,
-            )
+            with _sigterm_as_it_was():
+                ray.init(
+                    cluster.address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **{} if cluster.address else started,
+                )
         except (OSError, RuntimeError, ValueError) as exc:
             raise EngineUnavailable(f"Ray cannot be reached: {_first_line(exc)}") from exc
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _sigterm_as_it_was() -> Iterator[None]:
+    """Ray sets a handler of its own, which would end the run as if something had failed."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(exc: Exception) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,12 +20,14 @@ from indexer.chunking import Chunker, ChunkerSettings, passage
 from indexer.documents import Content
 from indexer.gate import GoldenQuery
 from indexer.index.embedding import Encoder
+from indexer.index.errors import EncoderUnavailable
 from indexer.index.settings import IndexSettings
 from indexer.parsing import parse
 from stack import report
 from stack.errors import Unsuitable
 from stack.models import minilm
 
+_T = TypeVar("_T")
 RESULTS = 10
 RESAMPLES = 10_000
 SEED = 415
@@ -204,7 +206,7 @@ def _beir(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
             answers[query][document] = int(gain)
     relevant = {document for documents in answers.values() for document in documents}
     corpus = [
-        Document(row.id, row.title, row.text) for row in _json_lines(given.folder / "corpus.jsonl")
+        Document(row.id, row.title, row.text) for row in _lines(given.folder / "corpus.jsonl", _Row)
     ]
     others = [document.name for document in corpus if document.name not in relevant]
     wanted = min(len(others), max(0, given.documents - len(relevant)))
@@ -213,7 +215,7 @@ def _beir(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
         [document for document in corpus if document.name in chosen],
         [
             Question(row.text, answers[row.id])
-            for row in _json_lines(given.folder / "queries.jsonl")
+            for row in _lines(given.folder / "queries.jsonl", _Row)
             if answers[row.id]
         ],
     )
@@ -225,17 +227,25 @@ def _folder(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
     for path in sorted(given.folder.rglob("*.md")):
         parsed = parse(Content(data=path.read_bytes(), format=".md"))
         documents.append(Document(path.name, parsed.title or path.stem, parsed.text))
-    golden = msgspec.json.Decoder(GoldenQuery).decode_lines(given.questions.read_bytes())
+    golden = _lines(given.questions, GoldenQuery)
     return documents, [Question(row.query, {}, row.expect) for row in golden]
 
 
-def _json_lines(path: Path) -> list[_Row]:
-    return msgspec.json.Decoder(_Row).decode_lines(path.read_bytes())
+def _lines(path: Path, kind: type[_T]) -> list[_T]:
+    try:
+        return msgspec.json.Decoder(kind).decode_lines(path.read_bytes())
+    except msgspec.DecodeError as exc:
+        raise Unsuitable(f"{path} is not what was expected: {exc}") from exc
 
 
 def _encoder(given: argparse.Namespace) -> Encoder:
     model = given.encoder_model or str(minilm())
-    return Encoder.load(IndexSettings(encoder_model=model, encoder_threads=given.encoder_threads))
+    try:
+        return Encoder.load(
+            IndexSettings(encoder_model=model, encoder_threads=given.encoder_threads)
+        )
+    except EncoderUnavailable as exc:
+        raise Unsuitable(str(exc)) from exc
 
 
 def _arguments() -> argparse.Namespace:

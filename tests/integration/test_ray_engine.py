@@ -1,10 +1,11 @@
-"""The Ray engine with a Ray of its own, the real encoder and a Milvus Lite server: it must make
-what the local engine makes."""
+"""The Ray engine with a real Ray and a Milvus Lite server: it must make what the local engine
+makes."""
 
 import os
 import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ import pytest
 
 from indexer.chunking import Chunker, ChunkerSettings
 from indexer.index.collection import IndexWriter
-from indexer.index.embedding import Encoder, Vectors
+from indexer.index.embedding import Encoder, TextEncoder, Vectors
 from indexer.index.errors import EncodingFailed
 from indexer.index.passages import passage
 from indexer.index.records import Fingerprint
@@ -32,6 +33,7 @@ from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.sources import Listing, sources_of
 from indexer.work import Engine, Tools
+from tests.integration.crash_child import DigestEncoder
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="the package ray is not installed"),
@@ -43,13 +45,6 @@ pytestmark = [
 SETTINGS = ChunkerSettings(size=256, overlap_percent=10)
 SMALL = Cluster(object_store_mib=128)
 workers = partial(Workers, Preparation(SETTINGS), processes=1, timeout_s=30, memory_mib=2048)
-
-
-@pytest.fixture
-def ray() -> Iterator[None]:
-    """One Ray for several runs: starting it is what takes the time."""
-    with _connected(SMALL):
-        yield
 
 
 @pytest.fixture
@@ -74,7 +69,7 @@ def change(docs: Path) -> None:
 
 
 @contextmanager
-def tools_of(settings: IndexSettings, encoder: Encoder) -> Iterator[Tools]:
+def tools_of(settings: IndexSettings, encoder: TextEncoder) -> Iterator[Tools]:
     writer = IndexWriter(settings)
     try:
         with workers() as parsing:
@@ -89,6 +84,21 @@ def tools_of(settings: IndexSettings, encoder: Encoder) -> Iterator[Tools]:
             )
     finally:
         writer.close()
+
+
+@pytest.fixture
+def ray_settings(index_settings: IndexSettings) -> IndexSettings:
+    """Those of a second knowledge base, which Ray fills."""
+    return index_settings.model_copy(
+        update={"knowledge_base": f"{index_settings.knowledge_base}_ray"}
+    )
+
+
+def engine_of(
+    tools: Tools, settings: IndexSettings, encoder: Callable[[], TextEncoder]
+) -> RayEngine:
+    parts = Parts(encoder=encoder, writer=partial(IndexWriter, settings), workers=workers)
+    return RayEngine(tools, parts, SMALL)
 
 
 def run_once(tools: Tools, engine: Engine, docs: Path) -> Report:
@@ -116,55 +126,11 @@ def stored(tools: Tools) -> tuple[list[dict[str, Any]], Vectors]:
     return [msgspec.to_builtins(row.chunk) for row in rows], np.stack([row.vector for row in rows])
 
 
-def parts_of(settings: IndexSettings) -> Parts:
-    return Parts(
-        encoder=partial(Encoder.load, settings),
-        writer=partial(IndexWriter, settings),
-        workers=workers,
-    )
-
-
-@pytest.mark.usefixtures("ray")
-def test_both_engines_make_the_same_index(
-    index_settings: IndexSettings, encoder: Encoder, docs: Path
-) -> None:
-    other = index_settings.model_copy(
-        update={"knowledge_base": f"{index_settings.knowledge_base}_ray"}
-    )
-    with tools_of(index_settings, encoder) as local, tools_of(other, encoder) as spread:
-        engine = RayEngine(spread, parts_of(other), SMALL)
-        for alter, expected in ((None, (31, 0, 0, 1)), (change, (2, 1, 2, 2))):
-            if alter is not None:
-                alter(docs)
-            report = run_once(local, Pipeline(local), docs)
-            assert run_once(spread, engine, docs) == report
-            counts = (report.added, report.changed, report.deleted, len(report.skipped))
-            assert counts == expected
-
-            local_rows, local_vectors = stored(local)
-            spread_rows, spread_vectors = stored(spread)
-            assert spread_rows == local_rows
-            assert np.allclose(spread_vectors, local_vectors, atol=1e-5)
-
-
-class FailingEncoder:
-    """Of the same identity as a real one."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.identity = encoder.identity
-
-    def encode_queries(self, texts: Any) -> Vectors:
-        return self.encode_passages(texts)
-
-    def encode_passages(self, texts: Any) -> Vectors:
-        raise EncodingFailed(f"it failed on {len(texts)} texts")
-
-
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """The path of a socket has at most 107 bytes, and pytest's own folders are deep."""
-    with TemporaryDirectory(prefix="t") as folder:
-        yield Path(folder)
+def assert_same_index(first: Tools, second: Tools) -> None:
+    rows, vectors = stored(first)
+    other_rows, other_vectors = stored(second)
+    assert other_rows == rows
+    assert np.allclose(other_vectors, vectors, atol=1e-5)
 
 
 def ray_processes() -> list[str]:
@@ -182,23 +148,65 @@ def ray_processes() -> list[str]:
     return found
 
 
-def test_a_failing_encoder_fails_the_run_and_ray_leaves_nothing_behind(
+def test_a_ray_of_the_runs_own_embeds_as_this_process_does_and_leaves_nothing_behind(
     index_settings: IndexSettings,
+    ray_settings: IndexSettings,
     encoder: Encoder,
     docs: Path,
     monkeypatch: pytest.MonkeyPatch,
-    short_folder: Path,
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
-    failing = msgspec.structs.replace(
-        parts_of(index_settings), encoder=partial(FailingEncoder, encoder)
-    )
-    with tools_of(index_settings, encoder) as tools:
+    handler = signal.getsignal(signal.SIGTERM)
+    # The path of a socket has at most 107 bytes, and pytest's own folders are deep.
+    with TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with tools_of(index_settings, encoder) as local, tools_of(ray_settings, encoder) as spread:
+            engine = engine_of(spread, ray_settings, partial(Encoder.load, ray_settings))
+            assert run_once(spread, engine, docs) == run_once(local, Pipeline(local), docs)
+            assert_same_index(local, spread)
+        deadline = time.monotonic() + 20
+        while ray_processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert ray_processes() == []
+        assert [*Path(folder).glob("ray-*")] == []
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for several runs: starting it is what takes the time."""
+    with _connected(SMALL):
+        yield
+
+
+@pytest.mark.usefixtures("ray")
+def test_both_engines_make_the_same_index_again_and_again(
+    index_settings: IndexSettings, ray_settings: IndexSettings, docs: Path
+) -> None:
+    with (
+        tools_of(index_settings, DigestEncoder()) as local,
+        tools_of(ray_settings, DigestEncoder()) as spread,
+    ):
+        engine = engine_of(spread, ray_settings, DigestEncoder)
+        for alter, expected in ((None, (31, 0, 0, 1)), (change, (2, 1, 2, 2))):
+            if alter is not None:
+                alter(docs)
+            report = run_once(local, Pipeline(local), docs)
+            assert run_once(spread, engine, docs) == report
+            counts = (report.added, report.changed, report.deleted, len(report.skipped))
+            assert counts == expected
+            assert_same_index(local, spread)
+
+
+class FailingEncoder(DigestEncoder):
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        raise EncodingFailed(f"it failed on {len(texts)} texts")
+
+
+@pytest.mark.usefixtures("ray")
+def test_a_failing_encoder_fails_the_run_with_the_contracts_error(
+    index_settings: IndexSettings, docs: Path
+) -> None:
+    with tools_of(index_settings, DigestEncoder()) as tools:
         with pytest.raises(EncodingFailed, match="it failed on"):
-            run_once(tools, RayEngine(tools, failing, SMALL), docs)
+            run_once(tools, engine_of(tools, index_settings, FailingEncoder), docs)
         assert tools.writer.published() is None
-    deadline = time.monotonic() + 20
-    while ray_processes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert ray_processes() == []
-    assert [*short_folder.iterdir()] == []

@@ -79,13 +79,14 @@ CORPUS = [
     FakeDocument("kept.md", "Stays."),
     *[FakeDocument(f"n{number}.md", f"Text number {number}.") for number in range(10)],
 ]
+LEFT_OUT = {"a.md", "c.md", "kept.md", "n3.md", "n4.md"}
 LATER = [
-    *[document for document in CORPUS if document.name not in {"a.md", "c.md", "n3.md", "kept.md"}],
+    *[document for document in CORPUS if document.name not in LEFT_OUT],
     FakeDocument("a.md", "Llamas eat hay."),
     FakeDocument("c.md", f"{long_text(40)} {long_text(8, 'new')}"),
     FakeDocument("kept.md", failure=DocumentUnusable("it cannot be read now")),
     FakeDocument("e.md", "Added."),
-    FakeDocument("gone.md", failure=DocumentGone("it is not there any more")),
+    *[FakeDocument(name, failure=DocumentGone("it is gone")) for name in ("n4.md", "new.md")],
 ]
 
 

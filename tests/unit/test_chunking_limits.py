@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from indexer.chunking import Chunker, ChunkerSettings, Span, layout, passage
 from indexer.chunking.layout import Layout
+from indexer.chunking.sizes import Tokens
 from indexer.index.passages import text_alone
 
 PREFIX = "passage: "
@@ -212,10 +213,12 @@ def test_what_a_tokenizer_takes_for_one_word_is_cut_all_the_same() -> None:
     assert max(len(span.text) for span in spans) <= 64 * 16
 
 
-def test_the_rest_of_a_word_that_was_cut_is_counted_anew() -> None:
-    spans = in_tokens("word pieces", 32).split(title="", text="x" * (32 * 16 + 60))
+def test_a_piece_of_a_word_is_counted_by_itself() -> None:
+    text = "x" * 120  # one token, since it is longer than any word that the tokenizer knows
+    size = Tokens(COUNTERS["word pieces"], size=32, overlap=0)
 
-    assert max(count("word pieces", span.text) for span in spans) <= 32 + 2
+    assert size.excess(text, 0, 120) == 1 / 32
+    assert size.excess(text, 40, 120) == 80 / 32
 
 
 def test_no_chunk_is_longer_than_what_milvus_stores() -> None:

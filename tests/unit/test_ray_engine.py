@@ -38,7 +38,7 @@ def test_both_engines_make_the_same_index_and_the_same_report(local: Base, ray: 
 
         assert report == expected
         assert ray.stored() == local.stored()
-    assert (expected.added, expected.changed, expected.deleted) == (1, 2, 1)
+    assert (expected.added, expected.changed, expected.deleted) == (1, 2, 2)
     assert len(expected.skipped) == 3
 
 
@@ -84,6 +84,14 @@ def test_sources_that_could_not_be_listed_are_told_and_delete_nothing(
     expected, report = (base.run(CORPUS[1:], failures=failures) for base in (local, ray))
     assert report == expected
     assert (report.failed_sources, report.withheld, report.deleted) == (failures, 1, 0)
+
+
+def test_what_failed_where_the_sources_were_listed_is_told_here(ray: Base) -> None:
+    ray.run(CORPUS[:1])
+    work, _ = later_rows(ray)
+    _Rows(work, ray.writer).take([Listed(0, [("/srv/docs", "it is not there")])])
+
+    assert work.documents.failures == [("/srv/docs", "it is not there")]
 
 
 def test_what_a_document_was_goes_only_after_the_last_chunk_of_what_it_is(ray: Base) -> None:

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from indexer.index.collection.bulk_files import Files
     from indexer.index.collection.bulk_jobs import ImportJobs
 
-
-LOAD_TIMEOUT_S = 300.0
+LOAD_TIMEOUT_S = 1800.0
 """Seconds that Milvus may take to load what it has imported."""
 
 
@@ -85,13 +84,19 @@ class BulkLoad:
         Raises IndexUnavailable, IndexRefused and LeaseLost.
         """
         self._files.flush()
+        before = self._count()  # of other tenants, perhaps
         if self._files.rows:
             self._mark("running")
             self._jobs.run(self._collection, self._files.paths)
             self._mark("")
-        rows = self._count()
+            with translated_errors():
+                # A loaded collection does not show imported rows until it is told to.
+                self._client.refresh_load(
+                    self._collection, timeout=max(self._timeout_s, LOAD_TIMEOUT_S)
+                )
+        rows = self._count() - before
         if rows != self._files.rows:
-            raise IndexRefused(f"Milvus has {rows:,} rows after an import of {self._files.rows:,}")
+            raise IndexRefused(f"Milvus has {rows:,} rows of an import of {self._files.rows:,}")
         return rows
 
     def _mark(self, state: str) -> None:
@@ -102,10 +107,6 @@ class BulkLoad:
 
     def _count(self) -> int:
         with translated_errors():
-            # A loaded collection does not show imported rows until it is told to.
-            self._client.refresh_load(
-                self._collection, timeout=max(self._timeout_s, LOAD_TIMEOUT_S)
-            )
             [counted] = self._client.query(
                 self._collection,
                 filter="",

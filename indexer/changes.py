@@ -72,7 +72,9 @@ class Changes:
 
     def _submitted(self, document: SourceDocument, content: Content) -> "_Waiting":
         version = content.version if len(content.version.encode()) <= VERSION_MAX_BYTES else ""
-        prepared = self._workers.submit(content)
+        # The chunker leaves room for the title that is embedded, so it has to know it.
+        title = content.title or _last_part(document)
+        prepared = self._workers.submit(msgspec.structs.replace(content, title=title))
         return _Waiting(document, document_hash(content), version, prepared)
 
     def _prepared(self, waiting: "_Waiting") -> Generator[Change, None, None]:
@@ -96,7 +98,7 @@ class Changes:
         source = prepared.canonical_url or document.name
         if len(source.encode(errors="replace")) > NAME_MAX_BYTES:
             raise DocumentUnusable(f"its address is longer than {NAME_MAX_BYTES} bytes")
-        title = _clipped(prepared.title or _last_part(document), NAME_MAX_BYTES)
+        title = _clipped(prepared.title, NAME_MAX_BYTES)
         chunks = []
         for ordinal, span in enumerate(prepared.spans):
             heading_path = _clipped(span.heading_path, NAME_MAX_BYTES)

@@ -26,7 +26,7 @@ from indexer.gate import Search
 from indexer.index.collection import BulkLoad, Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder, TextEncoder, Vectors
 from indexer.index.errors import KnowledgeBaseMissing
-from indexer.index.passages import passage
+from indexer.index.passages import passage, text_alone
 from indexer.index.records import Fingerprint, Hit
 from indexer.parsing import PARSER_VERSION
 from indexer.plan import Planner
@@ -191,7 +191,7 @@ def tools(
         writer=writer,
         encoder=encoder,
         workers=workers,
-        passage=passage if chunker.with_headings else _text_alone,
+        passage=passage if chunker.with_headings else text_alone,
         fingerprint=Fingerprint(encoder=encoder.identity, chunker=described),
     )
 
@@ -272,10 +272,6 @@ async def _hits(
         return hits
     finally:
         await connection.close()
-
-
-def _text_alone(_title: str, _heading_path: str, text: str) -> str:
-    return text
 
 
 def _show(as_json: bool, result: Any, lines: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A parsed document, cut into spans."""
 
     title: str
-    """Empty where neither document nor source states one."""
+    """Its own, or else the one that its content came with."""
     canonical_url: str
     attributes: dict[str, Any]
     """What the source says of it, and over that what it says of itself."""

@@ -255,16 +255,16 @@ def _connected(cluster: Cluster) -> Iterator[None]:
             "_temp_dir": folder,
         }
         try:
-            with _sigterm_as_it_was():
-                ray.init(
-                    cluster.address or "local",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **{} if cluster.address else started,
-                )
-        except (OSError, RuntimeError, ValueError) as exc:
-            raise EngineUnavailable(f"Ray cannot be reached: {_first_line(exc)}") from exc
-        try:
+            try:
+                with _sigterm_as_it_was():
+                    ray.init(
+                        cluster.address or "local",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        **{} if cluster.address else started,
+                    )
+            except Exception as exc:  # a plain one, where its processes do not start in time
+                raise EngineUnavailable(f"Ray cannot be reached: {_first_line(exc)}") from exc
             yield
         finally:
             ray.shutdown()
@@ -274,9 +274,11 @@ def _connected(cluster: Cluster) -> Iterator[None]:
 def _sigterm_as_it_was() -> Iterator[None]:
     """Ray sets a handler of its own, which would end the run as if something had failed."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(exc: Exception) -> str:

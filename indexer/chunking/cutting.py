@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 
 from semantic_text_splitter import TextSplitter
 
-from indexer.chunking.layout import LOWEST_HEADING, WEAKEST, Layout
+from indexer.chunking.layout import LINE, LOWEST_HEADING, Layout
 from indexer.chunking.sizes import Size
 
 _LOOK_AHEAD = 64
@@ -41,18 +41,26 @@ class Cutter:
         section_end = self.layout.section_end(content)
         if section_end <= reach:
             return section_end
+        return self._end_in_section(begin, content, reach, max_chars)
+
+    def _end_in_section(self, begin: int, content: int, reach: int, max_chars: int) -> int | None:
         cuts = self.layout.cuts
         last = bisect_right(cuts, reach)
         half = begin + (reach - begin) // 2
         between = self._between_blocks(bisect_right(cuts, content), last, half, max_chars)
         if between is not None:
             return between
-        begun = max(content, cuts[last - 1])
-        if not self._fits(begun, cuts[last], max_chars):
-            return self._end_in_block(max(half, content), reach)
+        begun, until = max(content, cuts[last - 1]), cuts[last]
+        if not self._fits(begun, until, max_chars):
+            seams = self.layout.seams_between(begun, until)
+            if seams and seams[0] <= reach:
+                return max(seam for seam in seams if seam <= reach)
+            until = seams[0] if seams else until
+            if not self._fits(begun, until, max_chars):
+                return self._end_in_block(max(half, content), reach)
         if begun > content:
             return begun
-        return None if begin < content else cuts[last]
+        return None if begin < content else until
 
     def _between_blocks(self, first: int, last: int, half: int, max_chars: int) -> int | None:
         """The strongest of the cuts from index `first` to `last`, if it is a good one.
@@ -80,7 +88,7 @@ class Cutter:
         heading = self.layout.heading_at(end)
         earliest = max(heading.start if heading else 0, self._size.overlap(text, begin + 1, end))
         first, last = bisect_left(cuts, earliest), bisect_left(cuts, end)
-        weakest = ranks[last] if cuts[last] == end else WEAKEST
+        weakest = ranks[last] if cuts[last] == end else LINE
         block = next((cuts[place] for place in range(first, last) if ranks[place] <= weakest), end)
         if block == end and cuts[last] != end:
             block = self._overlap_in_block(earliest, end)
@@ -92,7 +100,8 @@ class Cutter:
         for found in _SENTENCE_END.finditer(text, max(0, earliest - 2), end):
             if self.layout.first(found.end()) >= earliest:
                 return found.end()
-        boundary = _LINE_END if text.startswith("\n", end) else _WORD_END
+        is_line_end = "\n" in text[end - 1 : end + 1]
+        boundary = _LINE_END if is_line_end else _WORD_END
         other = boundary.search(text, earliest - 1, end)
         return other.end() if other else end
 

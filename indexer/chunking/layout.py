@@ -18,9 +18,9 @@ LOWEST_HEADING = 6
 _RULE = 7
 _BLOCK = 8  # and one more for each level of nesting, of which markdown-it reads twenty
 _AFTER_BLANK_LINE = 60
-_LINE = 61
-WEAKEST = 62
-"""Rank of the cut between the head of a table and its first row, where both do not fit."""
+LINE = 61
+"""Rank of a cut between two lines of code or rows of a table, the weakest."""
+_SEAM = 62
 
 
 class Heading(msgspec.Struct):
@@ -43,8 +43,9 @@ class Layout:
         """`ranks` has the rank of each place. The end of the text need not be among them."""
         self.text = text
         ranks[len(text)] = 0
-        self.cuts = sorted(ranks)
+        self.cuts = sorted(place for place, rank in ranks.items() if rank <= LINE)
         self.ranks = [ranks[place] for place in self.cuts]
+        self._seams = sorted(place for place, rank in ranks.items() if rank == _SEAM)
         self.headings = headings
         self._starts = [heading.start for heading in headings]
 
@@ -104,6 +105,13 @@ class Layout:
             for place in range(index + 1, len(self.cuts))
             if self.ranks[place] <= rank
         )
+
+    def seams_between(self, begin: int, end: int) -> list[int]:
+        """Where lines meet that belong together, and are parted only if they do not fit together.
+
+        They are the head of a table and its first row, or a fence and a line of code.
+        """
+        return self._seams[bisect_right(self._seams, begin) : bisect_left(self._seams, end)]
 
     def first(self, place: int) -> int:
         """The next place that is not empty; at the beginning of a line, with its indentation."""
@@ -188,9 +196,12 @@ def _cuts(token: Token, first: int, last: int, lines: _Lines) -> Iterator[tuple[
         case _:
             yield first, _BLOCK + token.level
     match token.type:
-        case "fence":  # neither of its marks is worth a chunk
+        case "fence":
             is_closed = lines[last - 1].lstrip("> ").startswith(token.markup)
+            yield first + 1, _SEAM
             yield from _code_lines(first + 2, last - is_closed, lines)
+            if is_closed:
+                yield last - 1, _SEAM
         case "code_block" | "html_block":
             yield from _code_lines(first + 1, last, lines)
         case "paragraph_open":
@@ -200,21 +211,18 @@ def _cuts(token: Token, first: int, last: int, lines: _Lines) -> Iterator[tuple[
 def _code_lines(first: int, last: int, lines: _Lines) -> Iterator[tuple[int, int]]:
     for number in range(first, last):
         if lines[number]:
-            yield number, _LINE if lines[number - 1] else _AFTER_BLANK_LINE
+            yield number, LINE if lines[number - 1] else _AFTER_BLANK_LINE
 
 
 def _table_rows(first: int, last: int, level: int, lines: _Lines) -> Iterator[tuple[int, int]]:
-    """The rows of a table; it is a paragraph here, since the parser's own are slow.
-
-    The head stays with the first row if it can: alone it says nothing.
-    """
+    """The rows of a table; it is a paragraph here, since the parser's own are slow."""
     for number in range(first + 1, last):
         line = lines[number]
         if "|" in line and "-" in line and not line.strip("|:- >\t"):
             yield number - 1, _BLOCK + level + 1
-            if number + 1 < last:
-                yield number + 1, WEAKEST
-            yield from ((row, _LINE) for row in range(number + 2, last))
+            yield number, _SEAM
+            yield number + 1, _SEAM
+            yield from ((row, LINE) for row in range(number + 2, last))
             return
 
 

@@ -1,9 +1,11 @@
 """A run that is killed at any step: what is served then, and what the next run makes of it."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,13 @@ MOST_STEPS = 40
 _numbers = count(1)
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.integration.crash_child"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_fork_server() -> Iterator[None]:
+    """A program has one fork server: the tests that come later need it with their own imports."""
+    yield
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 def long_text(word: str, words: int) -> str:

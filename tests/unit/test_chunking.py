@@ -276,6 +276,19 @@ def test_a_line_of_code_is_not_cut_whatever_is_above_it(lead: int) -> None:
         assert not found.endswith("```python")
 
 
+@pytest.mark.parametrize("length", range(88, 101))
+@pytest.mark.parametrize("overlap_percent", [0, 50])
+def test_lines_as_long_as_the_size_are_not_cut(length: int, overlap_percent: int) -> None:
+    code = "\n".join(f"{'word ' * 30}"[: length - 1] + "." for _ in range(5))
+    rows = "\n".join("| " + f"{'word ' * 30}"[: length - 4] + " |" for _ in range(5))
+    text = f"# T\n\nText.\n\n```python\n{code}\n```\n\n{rows[:length]}\n|---|\n{rows}"
+
+    for found in texts(text, 100, overlap_percent):
+        assert {line.strip() for line in found.split("\n")} <= {
+            line.strip() for line in text.split("\n")
+        }
+
+
 def test_code_is_cut_at_blank_lines_first() -> None:
     code = "\n\n".join(f"def f{n}():\n    x = {n}\n    return x" for n in range(20))
 

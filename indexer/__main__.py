@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 from rich.console import Console
 
-from indexer import commands, ray_engine, ray_steps
-from indexer.console import DocumentProgress
+from indexer import commands
+from indexer.engines import ray_data, ray_steps
+from indexer.engines.local import Pipeline
 from indexer.errors import ConfigurationUnusable, EngineUnavailable, SourceUnusable
 from indexer.index.collection import (
     BulkLoad,
@@ -25,8 +26,9 @@ from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexFailure, LeaseFailure
 from indexer.index.settings import IndexSettings, explain
 from indexer.parsing.workers import Workers
-from indexer.pipeline import Pipeline
+from indexer.parts import Parts, chunker_settings, configuration, parse_processes, tools_of
 from indexer.preparation import Preparation
+from indexer.progress import DocumentProgress
 from indexer.report import (
     BAD_CONFIGURATION,
     DEPENDENCY_DOWN,
@@ -36,6 +38,7 @@ from indexer.report import (
     Report,
 )
 from indexer.settings import (
+    ForgetSettings,
     PlanSettings,
     PruneSettings,
     RepairSettings,
@@ -59,6 +62,7 @@ commands:
   search QUERY    print the chunks that are nearest to a question
   rollback        give readers the generation before the published one
   prune           drop the generations that are not kept
+  forget TENANT   delete everything of a tenant that no source names any more
 
 `python -m indexer COMMAND --help` lists the options. Each is an environment variable too:
 --milvus-uri is GROUNDSERVE_MILVUS_URI. --config names a file that lists the sources.
@@ -123,7 +127,7 @@ def _repair(options: list[str]) -> int:
 
 
 def _told(
-    settings: RunSettings, verb: str, command: Callable[[commands.Parts, RunSettings, int], int]
+    settings: RunSettings, verb: str, command: Callable[[Parts, RunSettings, int], int]
 ) -> int:
     """Do what writes, with the lease; Prometheus is told of a failure too."""
     try:
@@ -174,6 +178,12 @@ def _prune(options: list[str]) -> int:
         return commands.prune(writer, settings)
 
 
+def _forget(options: list[str]) -> int:
+    settings = CliApp.run(ForgetSettings, cli_args=options)
+    with _writer(settings) as writer, writer.lease(settings.lease_duration_s):
+        return commands.forget(writer, settings)
+
+
 @contextmanager
 def _writer(settings: IndexSettings) -> Iterator[IndexWriter]:
     writer = IndexWriter(settings)
@@ -184,27 +194,27 @@ def _writer(settings: IndexSettings) -> Iterator[IndexWriter]:
 
 
 @contextmanager
-def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator[commands.Parts]:
+def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator[Parts]:
     """Everything that looks at the sources, put together."""
-    configuration = commands.configuration(settings)
+    sources = configuration(settings)
     console = Console(stderr=True)
     with console.status("loading the embedding model"):
         encoder = Encoder.load(settings, batch_size=settings.encoder_batch_size)
-    chunker = commands.chunker_settings(settings, encoder)
+    chunker = chunker_settings(settings, encoder)
     workers = partial(
         Workers,
         Preparation(chunker),
-        processes=commands.parse_processes(settings),
+        processes=parse_processes(settings),
         timeout_s=settings.parse_timeout_s,
         memory_mib=settings.parse_memory_mib,
         preload=[Preparation.__module__],
     )
     with closing(encoder), workers() as here, DocumentProgress(console, verb) as progress:
-        tools = commands.tools(writer, encoder, here, chunker)
+        tools = tools_of(writer, encoder, here, chunker)
         engine = _engine(settings, tools, workers)
         bulk = _bulk(settings, writer.check_lease)
         reader = partial(IndexReader, settings)
-        yield commands.Parts(tools, engine, bulk, reader, configuration, progress)
+        yield Parts(tools, engine, bulk, reader, sources, progress)
 
 
 def _bulk(
@@ -232,13 +242,13 @@ def _engine(
         writer=partial(IndexWriter, settings),
         workers=workers,
     )
-    cluster = ray_engine.Cluster(
+    cluster = ray_data.Cluster(
         address=settings.ray_address or "",
         encoders=settings.ray_encoders,
         gpus_per_encoder=settings.ray_gpus_per_encoder,
         parsers=settings.ray_parsers,
     )
-    return ray_engine.RayEngine(tools, parts, cluster)
+    return ray_data.RayEngine(tools, parts, cluster)
 
 
 EXIT_CODES: list[tuple[type[Exception] | tuple[type[Exception], ...], int]] = [
@@ -268,6 +278,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "search": _search,
     "rollback": _rollback,
     "prune": _prune,
+    "forget": _forget,
 }
 
 

@@ -1,18 +1,14 @@
 """What each command does with parts that were put together for it. Constructs no client."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
 
 from indexer import generations, metrics
-from indexer.chunking import Chunker, ChunkerSettings
 from indexer.console import (
-    DocumentProgress,
     Status,
     hit_lines,
     plan_lines,
@@ -21,18 +17,18 @@ from indexer.console import (
     status_lines,
     verification_lines,
 )
-from indexer.errors import ConfigurationUnusable, MetricsNotTold
+from indexer.errors import MetricsNotTold
 from indexer.gate import Search
-from indexer.index.collection import BulkLoad, Generation, IndexReader, IndexWriter
-from indexer.index.embedding import Encoder, TextEncoder, Vectors
+from indexer.index.collection import Generation, IndexReader, IndexWriter
+from indexer.index.embedding import Encoder, Vectors
 from indexer.index.errors import KnowledgeBaseMissing
-from indexer.index.passages import passage, text_alone
-from indexer.index.records import Fingerprint, Hit
-from indexer.parsing import PARSER_VERSION
+from indexer.index.records import Hit
+from indexer.parts import Parts
 from indexer.plan import Planner
 from indexer.report import DONE, Report
 from indexer.run import Rules, Run
 from indexer.settings import (
+    ForgetSettings,
     PlanSettings,
     PruneSettings,
     RollbackSettings,
@@ -42,25 +38,9 @@ from indexer.settings import (
     StatusSettings,
     VerifySettings,
 )
-from indexer.sources import Configuration, Listing, load_configuration, sources_of
+from indexer.sources import Listing, can_be_listed_twice
 from indexer.verify import Verification
 from indexer.verify import verify as verify_index
-from indexer.work import Engine, Prepares, Tools
-
-MOST_PROCESSES = 8
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What the commands that look at the sources are given."""
-
-    tools: Tools
-    engine: Engine
-    bulk: Callable[[Generation], AbstractContextManager[BulkLoad]] | None
-    """Loads an empty generation by Milvus' own import; None where requests carry the rows."""
-    reader: Callable[[], IndexReader]
-    """Makes a connection of the event loop that it is called in."""
-    configuration: Configuration
-    progress: DocumentProgress
 
 
 def run(parts: Parts, settings: RunSettings, number: int) -> int:
@@ -79,7 +59,7 @@ def repair(parts: Parts, settings: RunSettings, number: int) -> int:
 def plan(parts: Parts, settings: PlanSettings) -> int:
     """Print what a run would do."""
     planner = Planner(parts.tools, _rules(parts, settings))
-    made = planner.make(Listing(parts.configuration.sources))
+    made = planner.make(_listed(parts), parts.progress.on_document)
     _show(settings.json_output, made, plan_lines(made, settings.knowledge_base))
     return made.exit_code
 
@@ -137,6 +117,14 @@ def prune(writer: IndexWriter, settings: PruneSettings) -> int:
     return DONE
 
 
+def forget(writer: IndexWriter, settings: ForgetSettings) -> int:
+    """Delete everything of one tenant, from every generation."""
+    chunks = generations.forget(writer, settings.forgotten)
+    line = f"{settings.knowledge_base}: {chunks} chunks of tenant {settings.forgotten} deleted"
+    _show(settings.json_output, {"deleted_chunks": chunks}, [line])
+    return DONE
+
+
 def tell_metrics(settings: RunSettings, report: Report, exit_code: int) -> None:
     """Tell Prometheus; one that cannot be told is no reason for a run to fail."""
     try:
@@ -149,56 +137,6 @@ def tell_metrics(settings: RunSettings, report: Report, exit_code: int) -> None:
         )
     except MetricsNotTold as exc:
         print(f"warning: {exc}", file=sys.stderr)
-
-
-def configuration(settings: SourceSettings) -> Configuration:
-    """What the file and the command line name. Raises ConfigurationUnusable."""
-    named = sources_of(settings.paths, settings.tenant)
-    if settings.config is None and not named:
-        raise ConfigurationUnusable(
-            "name folders, files or URLs, or a file that lists them with --config"
-        )
-    if settings.config is None:
-        return Configuration(sources=named)
-    listed = load_configuration(settings.config, settings.tenant)
-    return msgspec.structs.replace(listed, sources=[*listed.sources, *named])
-
-
-def chunker_settings(settings: SourceSettings, encoder: Encoder) -> ChunkerSettings:
-    """How documents are cut for `encoder`. Raises ConfigurationUnusable."""
-    in_tokens = settings.chunk_size_tokens is not None
-    if in_tokens and not encoder.tokenizer:
-        raise ConfigurationUnusable(
-            "the tokenizer of this embedding model is not known: give the size in characters"
-        )
-    return ChunkerSettings(
-        size=settings.chunk_size_tokens or settings.chunk_size_chars,
-        overlap_percent=settings.chunk_overlap_percent,
-        unit="tokens" if in_tokens else "characters",
-        tokenizer=encoder.tokenizer,
-        max_tokens=encoder.max_tokens,
-        passage_prefix=encoder.identity.passage_prefix,
-        with_headings=settings.passage_headings,
-    )
-
-
-def tools(
-    writer: IndexWriter, encoder: TextEncoder, workers: Prepares, chunker: ChunkerSettings
-) -> Tools:
-    """What builds generations with `encoder` and `chunker`."""
-    described = f"{Chunker(chunker).description}, parser {PARSER_VERSION}"
-    return Tools(
-        writer=writer,
-        encoder=encoder,
-        workers=workers,
-        passage=passage if chunker.with_headings else text_alone,
-        fingerprint=Fingerprint(encoder=encoder.identity, chunker=described),
-    )
-
-
-def parse_processes(settings: SourceSettings) -> int:
-    """How many processes parse: all but one of the cores, which is the encoder's."""
-    return settings.parse_processes or min(MOST_PROCESSES, max(1, (os.cpu_count() or 1) - 1))
 
 
 def _execute(parts: Parts, settings: RunSettings, number: int, rewrite: Iterable[str]) -> Report:
@@ -218,7 +156,7 @@ def _execute(parts: Parts, settings: RunSettings, number: int, rewrite: Iterable
         bulk=parts.bulk,
     )
     return job.execute(
-        Listing(parts.configuration.sources),
+        _listed(parts),
         run=number,
         rewrite=frozenset(rewrite),
         on_document=parts.progress.on_document,
@@ -237,8 +175,16 @@ def _verified(parts: Parts, settings: SourceSettings) -> Verification:
     published = parts.tools.writer.published()
     if published is None:
         raise KnowledgeBaseMissing(f"nothing is published as {settings.knowledge_base!r} yet")
-    documents = Listing(parts.configuration.sources)
-    return verify_index(parts.tools, published, documents, _tenants(parts))
+    return verify_index(
+        parts.tools, published, _listed(parts), _tenants(parts), parts.progress.on_document
+    )
+
+
+def _listed(parts: Parts) -> Listing:
+    """The documents of the sources, which the progress shows from now on."""
+    sources = parts.configuration.sources
+    parts.progress.begin(Listing(sources) if can_be_listed_twice(sources) else None)
+    return Listing(sources)
 
 
 def _rules(parts: Parts, settings: SourceSettings) -> Rules:

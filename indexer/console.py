@@ -1,20 +1,11 @@
-"""What people are shown: progress on stderr while a command works, its result on stdout."""
+"""What people are shown on stdout: the result of a command, as lines or as JSON."""
 
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from indexer.index.collection import Generation, LeaseRecord
 from indexer.index.records import Hit
@@ -22,8 +13,6 @@ from indexer.plan import Plan
 from indexer.report import Report
 from indexer.verify import Verification
 
-SECONDS_BETWEEN_LINES = 10.0
-"""In a log, where there is no terminal, progress is a line this often."""
 LINES_OF_A_KIND = 20
 """Names that are printed of documents of one kind; the JSON has them all."""
 
@@ -41,56 +30,6 @@ class Status(msgspec.Struct):
 def print_json(result: Any) -> None:
     """One JSON object on standard output: the fields of `result`."""
     print(msgspec.json.encode(result, order="sorted").decode())
-
-
-class DocumentProgress:
-    """A bar on a terminal, a line now and then in a log."""
-
-    def __init__(self, console: Console, verb: str) -> None:
-        self._console = console
-        self._verb = verb
-        self._done = 0
-        self._started = self._last_line = time.monotonic()
-        self.total: int | None = None
-        """How many documents there are, once that is known."""
-        self._bar = Progress(
-            TextColumn(verb),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=None, rate="")
-
-    def __enter__(self) -> Self:
-        """Show it."""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Take it away."""
-        self._bar.stop()
-
-    def on_document(self, name: str) -> None:
-        """Count a document that is done."""
-        self._done += 1
-        now = time.monotonic()
-        rate = f"{self._done / max(now - self._started, 0.001):.1f}/s"
-        if self._console.is_terminal:
-            self._bar.update(
-                self._task, completed=self._done, total=self.total, description=name, rate=rate
-            )
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            total = "" if self.total is None else f" of {self.total}"
-            line = f"{self._verb}: {self._done}{total} documents, {rate} ({name})"
-            self._console.out(line, highlight=False)
 
 
 def report_lines(report: Report, knowledge_base: str) -> Iterator[str]:

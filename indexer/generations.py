@@ -111,6 +111,18 @@ def roll_back(writer: IndexWriter) -> Generation:
     return before[-1]
 
 
+def forget(writer: IndexWriter, tenant: str) -> int:
+    """Delete every row of `tenant` from every generation; gives how many rows that were."""
+    deleted = 0
+    for generation in writer.generations():
+        _, rows = writer.count(generation, [tenant])
+        if rows:
+            writer.delete_tenant(generation, tenant)
+            writer.flush(generation)
+        deleted += rows
+    return deleted
+
+
 def _drop(writer: IndexWriter, generations: Collection[Generation]) -> None:
     for generation in generations:
         writer.drop(generation)

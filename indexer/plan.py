@@ -1,7 +1,7 @@
 """What a run would do, without doing it. Changes nothing, and needs no lease."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -54,8 +54,13 @@ class Planner:
         self._plan = Plan()
         self._sample: list[str] = []
 
-    def make(self, documents: Documents) -> Plan:
-        """What a run over `documents` would do. Raises IndexFailure and SourceUnusable."""
+    def make(
+        self, documents: Documents, on_document: Callable[[str], None] = lambda _: None
+    ) -> Plan:
+        """What a run over `documents` would do. Raises IndexFailure and SourceUnusable.
+
+        `on_document` is told the name of each document that has been compared.
+        """
         plan, report = self._plan, Report()
         published = self._tools.writer.published()
         is_new = published is None or published.fingerprint != self._tools.fingerprint
@@ -76,10 +81,12 @@ class Planner:
             upsert=written_nowhere,
             run=0,
             report=report,
+            on_document=on_document,
         )
         waiting: list[Chunk] = []
         for change in Changes(work, self._tools.workers, self._tools.passage):
             self._note(change)
+            on_document(change.name)
             waiting += change.chunks
             if len(waiting) >= CHUNKS_AT_ONCE:
                 self._look_up(waiting, published)

@@ -168,3 +168,11 @@ class PruneSettings(RollbackSettings):
     keep_generations: int = Field(
         default=1, ge=0, description="Earlier generations that are kept to roll back to."
     )
+
+
+class ForgetSettings(RollbackSettings):
+    """Delete everything of FORGOTTEN, a tenant that no source names any more."""
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m indexer forget")
+
+    forgotten: CliPositionalArg[str] = Field(min_length=1, description="Name of the tenant.")

@@ -1,6 +1,6 @@
 """Finds every way in which the index differs from its sources or from itself. Changes nothing."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 import numpy as np
@@ -65,10 +65,15 @@ class _Document(msgspec.Struct):
 
 
 def verify(
-    tools: Tools, generation: Generation, documents: Documents, tenants: Collection[str]
+    tools: Tools,
+    generation: Generation,
+    documents: Documents,
+    tenants: Collection[str],
+    on_document: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Compare every row of `generation` with itself and with `documents`; reads all vectors.
 
+    `on_document` is told the name of each document that was compared with its rows.
     Raises IndexFailure and SourceUnusable.
     """
     found = Verification(generation.collection)
@@ -76,7 +81,7 @@ def verify(
     stored = _stored(rows, tools.passage, found)
     for identity, document in stored.items():
         _check_rows(identity, document, found)
-    _check_sources(documents, tools.workers, stored, found)
+    _check_sources(documents, tools.workers, stored, found, on_document)
     found.failed_sources = list(documents.failures)
     if not found.failed_sources:
         for document in stored.values():
@@ -133,12 +138,14 @@ def _check_sources(
     workers: Prepares,
     stored: dict[str, _Document],
     found: Verification,
+    on_document: Callable[[str], None],
 ) -> None:
     """Compare with the sources; `stored` loses each document that they have.
 
     A document without rows is parsed, because there may be nothing in it to store.
     """
     for document, content in read_ahead(documents, lambda _: ""):
+        on_document(document.name)
         identity = document_id(document.tenant, document.uri)
         match content:
             case DocumentGone():

@@ -10,6 +10,14 @@ from indexer.sources.configuration import (
     load_configuration,
     sources_of,
 )
-from indexer.sources.listing import Listing
+from indexer.sources.listing import Listing, can_be_listed_twice
 
-__all__ = ["Configuration", "Listing", "Source", "WebRules", "load_configuration", "sources_of"]
+__all__ = [
+    "Configuration",
+    "Listing",
+    "Source",
+    "WebRules",
+    "can_be_listed_twice",
+    "load_configuration",
+    "sources_of",
+]

@@ -75,6 +75,11 @@ class Listing:
         return True
 
 
+def can_be_listed_twice(sources: Sequence[Source]) -> bool:
+    """Whether listing costs little: all are on this machine, so that nobody is asked for it."""
+    return all(scheme_of(source.location) in ("", "file") for source in sources)
+
+
 def _listed(source: Source, problem: Callable[[str], None]) -> Iterator[SourceDocument]:
     """Documents, and files of records. Importing httpx2 or fsspec takes 0.1 s, and more."""
     match scheme_of(source.location):

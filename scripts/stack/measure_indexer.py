@@ -18,11 +18,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from indexer import commands
+from indexer.engines.local import Pipeline
 from indexer.index.collection import IndexWriter
 from indexer.index.embedding import Encoder, Vectors
 from indexer.parsing.workers import Workers
-from indexer.pipeline import Pipeline
+from indexer.parts import chunker_settings, configuration, parse_processes, tools_of
 from indexer.preparation import Preparation
 from indexer.run import Rules, Run
 from indexer.settings import RunSettings
@@ -102,10 +102,10 @@ def _runs(settings: RunSettings) -> dict[str, float]:
     encoder.encode_passages(_WARM_UP)
     loaded = _peak_mib()
     recording = _Recording(encoder)
-    configuration = commands.configuration(settings)
-    chunker = commands.chunker_settings(settings, encoder)
+    sources = configuration(settings).sources
+    chunker = chunker_settings(settings, encoder)
     rules = Rules(
-        tenants=sorted({source.tenant for source in configuration.sources}),
+        tenants=sorted({source.tenant for source in sources}),
         default_tenant=settings.tenant,
     )
     writer = IndexWriter(settings)
@@ -114,16 +114,16 @@ def _runs(settings: RunSettings) -> dict[str, float]:
         with (
             Workers(
                 Preparation(chunker),
-                processes=commands.parse_processes(settings),
+                processes=parse_processes(settings),
                 timeout_s=settings.parse_timeout_s,
                 memory_mib=settings.parse_memory_mib,
                 preload=[Preparation.__module__],
             ) as workers,
             writer.lease(settings.lease_duration_s) as lease,
         ):
-            tools = commands.tools(writer, recording, workers, chunker)
+            tools = tools_of(writer, recording, workers, chunker)
             job = Run(tools, Pipeline(tools), rules, search=lambda _: lambda *_: [])
-            reports.append(job.execute(Listing(configuration.sources), run=lease.run))
+            reports.append(job.execute(Listing(sources), run=lease.run))
     peak = _peak_mib()
     writer.close()
     started = time.monotonic()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from indexer.chunking import Chunker, ChunkerSettings
+from indexer.engines.local import Pipeline
 from indexer.index.collection import Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.passages import passage
 from indexer.index.records import Fingerprint, Hit
 from indexer.index.settings import IndexSettings
-from indexer.pipeline import Pipeline
 from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.sources import Listing, sources_of

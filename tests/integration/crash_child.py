@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from indexer.chunking import Chunker, ChunkerSettings
+from indexer.engines.local import Pipeline
 from indexer.index.collection import IndexWriter
 from indexer.index.embedding import Vectors
 from indexer.index.passages import passage
 from indexer.index.records import EncoderIdentity, Fingerprint
 from indexer.index.settings import IndexSettings
-from indexer.pipeline import Pipeline
 from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.sources import Listing, sources_of

@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 
 from indexer.chunking import Chunker, ChunkerSettings
+from indexer.engines.local import Pipeline
+from indexer.engines.ray_data import Cluster, RayEngine, _connected
+from indexer.engines.ray_steps import Parts
 from indexer.index.collection import IndexWriter
 from indexer.index.embedding import Encoder, TextEncoder, Vectors
 from indexer.index.errors import EncodingFailed
@@ -25,10 +28,7 @@ from indexer.index.passages import passage
 from indexer.index.records import Fingerprint
 from indexer.index.settings import IndexSettings
 from indexer.parsing.workers import Workers
-from indexer.pipeline import Pipeline
 from indexer.preparation import Preparation
-from indexer.ray_engine import Cluster, RayEngine, _connected
-from indexer.ray_steps import Parts
 from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.sources import Listing, sources_of

@@ -10,9 +10,9 @@ import msgspec
 
 from indexer.chunking import ChunkerSettings
 from indexer.documents import SourceDocument
+from indexer.engines.ray_data import _Rows
+from indexer.engines.ray_steps import Batch, Embed, Parts, Prepare, ReadDocuments, batch_of, read
 from indexer.errors import DocumentGone, DocumentUnusable
-from indexer.ray_engine import _Rows
-from indexer.ray_steps import Batch, Embed, Parts, Prepare, ReadDocuments, batch_of, read
 from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.work import Engine, Tools, Work

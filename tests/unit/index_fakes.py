@@ -196,6 +196,10 @@ class FakeWriter(IndexWriter):
             self.calls.append("delete_documents")
             self._keep(generation, lambda chunk: chunk.document_id not in document_ids)
 
+    def delete_tenant(self, generation: Generation, tenant: str) -> None:
+        self.calls.append("delete_tenant")
+        self._keep(generation, lambda chunk: chunk.tenant != tenant)
+
     def flush(self, generation: Generation) -> None:
         assert generation.collection in self.collections
         self.calls.append("flush")

@@ -309,7 +309,7 @@ def test_importing_the_gateway_loads_neither_torch_nor_parsers() -> None:
 def test_the_command_line_loads_no_parser_no_model_and_no_web_client() -> None:
     loaded = loaded_by("indexer.__main__")
 
-    assert {"indexer.pipeline", "pymilvus", "indexer.parsing"} <= loaded
+    assert {"indexer.engines.local", "pymilvus", "indexer.parsing"} <= loaded
     assert loaded.isdisjoint(
         {"torch", "sentence_transformers", "transformers", "trafilatura", "docutils", "pptx"}
         | {"openpyxl", "pypdfium2", "mammoth", "httpx2", "fsspec", "ray", "protego"}

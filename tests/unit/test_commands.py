@@ -24,6 +24,7 @@ from indexer.index.errors import (
 )
 from indexer.index.records import Hit
 from indexer.preparation import Preparation
+from indexer.progress import DocumentProgress
 from tests.unit.conftest import FakeReader
 from tests.unit.index_fakes import FakeEncoder, FakeWriter, InThisProcess
 
@@ -339,3 +340,57 @@ def test_a_gateway_that_cannot_be_told_is_a_warning(
     flags = ["--metrics-file", str(tmp_path / "no/such/folder/x.prom")]
     assert command_line.main(["run", str(docs), *flags]) == 0
     assert capsys.readouterr().err.startswith("warning: the metrics could not be written")
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_tenant_that_is_forgotten_is_gone_from_every_generation(
+    docs: Path, capsys: pytest.CaptureFixture[str], writer: FakeWriter
+) -> None:
+    both = docs.parent / "both.toml"
+    both.write_text(
+        '[[source]]\nlocation = "docs"\n[[source]]\nlocation = "docs"\ntenant = "left"\n'
+    )
+    assert command_line.main(["run", "--config", str(both)]) == 0
+    assert command_line.main(["run", "--config", str(both), "--chunk-size-chars", "100"]) == 0
+    assert len(writer.generations()) == 2
+    capsys.readouterr()
+
+    assert command_line.main(["forget", "left", "--json"]) == 0
+
+    assert json.loads(capsys.readouterr().out) == {"deleted_chunks": 2}
+    assert [writer.tenants(each) for each in writer.generations()] == [{"default": 1}] * 2
+    assert command_line.main(["forget", "left"]) == 0
+    assert capsys.readouterr().out == "documents: 0 chunks of tenant left deleted\n"
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "verify", "repair"])
+@pytest.mark.usefixtures("parts")
+def test_the_progress_in_a_log_knows_how_many_documents_there_are(
+    command: str,
+    docs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ["b", "c"]:
+        (docs / f"{name}.txt").write_text(name)
+    assert command_line.main(["run", str(docs)]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("indexer.progress.SECONDS_BETWEEN_LINES", 0.0)
+    begin = DocumentProgress.begin
+
+    def begun(self: DocumentProgress, expected: Any) -> None:
+        """The count is there before the first document, as in a run that takes longer than it."""
+        begin(self, expected)
+        assert self._counting is not None
+        self._counting.join(10)
+
+    monkeypatch.setattr(DocumentProgress, "begin", begun)
+
+    assert command_line.main([command, str(docs)]) == 0
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" documents, ")[0].split(": ")[1] for line in lines[-3:]] == [
+        "1 of 3",
+        "2 of 3",
+        "3 of 3",
+    ]

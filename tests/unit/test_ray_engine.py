@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from indexer.documents import Content, SourceDocument
+from indexer.engines.local import Pipeline
+from indexer.engines.ray_data import Cluster, RayEngine, _Rows
+from indexer.engines.ray_steps import Counted, Cut, Embedded, Failed, Listed, Read, batch_of, read
 from indexer.errors import DocumentUnusable, EngineUnavailable, SourceUnusable
 from indexer.index.errors import EncoderUnavailable, EncodingFailed, IndexUnavailable, LeaseLost
-from indexer.pipeline import Pipeline
-from indexer.ray_engine import Cluster, RayEngine, _Rows
-from indexer.ray_steps import Counted, Cut, Embedded, Failed, Listed, Read, batch_of, read
 from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.work import Work

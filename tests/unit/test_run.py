@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from indexer.documents import SourceDocument
+from indexer.engines.local import ROWS_AT_ONCE, WINDOW_CHUNKS, Pipeline
 from indexer.errors import DocumentGone, DocumentUnusable, SourceUnusable
 from indexer.gate import GoldenQueries, GoldenQuery
 from indexer.index.errors import FingerprintMismatch, IndexUnavailable
-from indexer.pipeline import ROWS_AT_ONCE, WINDOW_CHUNKS, Pipeline
 from indexer.report import DONE, DONE_IN_PART, REFUSED, Report
 from indexer.run import Rules, Run
 from tests.unit.index_fakes import FakeDocument, FakeDocuments, FakeWriter, tools

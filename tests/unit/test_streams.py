@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from indexer.streams import ahead
+from indexer.engines.streams import ahead
 
 
 def threads() -> list[str]:

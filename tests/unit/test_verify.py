@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from indexer.documents import SourceDocument
+from indexer.engines.local import Pipeline
 from indexer.errors import DocumentUnusable
 from indexer.generations import prune, roll_back
 from indexer.index.errors import KnowledgeBaseMissing
 from indexer.index.records import Chunk
-from indexer.pipeline import Pipeline
 from indexer.plan import Plan, Planner
 from indexer.report import DONE, DONE_IN_PART, DRIFT_FOUND, REFUSED, Report
 from indexer.run import Rules, Run

@@ -88,10 +88,8 @@ class IndexWriter:
     def generations(self) -> list[Generation]:
         """Every generation of the knowledge base, oldest first, loaded."""
         names = self._collections()
-        return [
-            self._opened(f"{self._name}__g{number}")
-            for number in numbered(names, f"{self._name}__g")
-        ]
+        prefix = f"{self._name}__g"
+        return [self._opened(f"{prefix}{number}") for number in numbered(names, prefix)]
 
     def create(self, fingerprint: Fingerprint) -> Generation:
         """A new, empty generation of this run, that no reader sees yet."""
@@ -238,6 +236,10 @@ class IndexWriter:
         for first in range(0, len(document_ids), ROWS_AT_ONCE):
             gone = document_ids[first : first + ROWS_AT_ONCE]
             self._delete(generation, one_of("document_id", gone))
+
+    def delete_tenant(self, generation: Generation, tenant: str) -> None:
+        """Remove every row of `tenant`."""
+        self._delete(generation, one_of("tenant", [tenant]))
 
     def flush(self, generation: Generation) -> None:
         """Seal what was written. Without it Milvus Lite indexes the new rows at every search."""

@@ -20,15 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.changes import Change, Changes
+from indexer.engines.streams import ahead
 from indexer.index.collection import Generation, IndexWriter
 from indexer.index.embedding import TextEncoder, Vectors
 from indexer.index.records import Chunk
 from indexer.report import Report
-from indexer.streams import ahead
 from indexer.work import Passage, Tools, Work
 
 WINDOW_CHUNKS = 512
 """Chunks that are embedded together: sorted by length, so that a batch holds little padding."""
+FIRST_WINDOW_CHUNKS = 64
+"""The first window is small, so that the encoder begins early; each next one is twice as large."""
 ROWS_AT_ONCE = 256
 """Chunks in one request to Milvus, which takes up to 64 MiB in one."""
 WINDOWS_AHEAD = 2
@@ -96,11 +98,13 @@ class Pipeline:
     ) -> Generator[Window, None, None]:
         chunks: list[Chunk] = []
         done: list[Done] = []
+        size = min(FIRST_WINDOW_CHUNKS, self._window_chunks)
         for change in changes:
             for chunk in change.chunks:
-                if len(chunks) == self._window_chunks:
+                if len(chunks) == size:
                     yield Window(chunks, done, known_vectors(self._tools.writer, chunks, known_in))
                     chunks, done = [], []
+                    size = min(2 * size, self._window_chunks)
                 chunks.append(chunk)
             done.append(Done(change.document_id, change.name, change.is_stored))
         if chunks:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from indexer.changes import Changes
 from indexer.comparison import StoredDocument, document_id, is_unchanged
 from indexer.documents import Content, SourceDocument
+from indexer.engines.local import embed, known_vectors
 from indexer.errors import DocumentUnusable, IndexerFailure
 from indexer.index.collection import Generation, IndexWriter
 from indexer.index.embedding import TextEncoder
 from indexer.index.errors import EncoderUnavailable, IndexFailure
 from indexer.index.records import Chunk, EncoderIdentity
-from indexer.pipeline import embed, known_vectors
 from indexer.report import Report
 from indexer.sources.reading import read_ahead
 from indexer.work import Documents, Passage, Prepares, Work

@@ -28,10 +28,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from indexer.errors import EngineUnavailable
-from indexer.index.collection import IndexWriter
-from indexer.pipeline import ROWS_AT_ONCE, WINDOW_CHUNKS
-from indexer.ray_steps import (
+from indexer.engines.local import ROWS_AT_ONCE, WINDOW_CHUNKS
+from indexer.engines.ray_steps import (
     Batch,
     Counted,
     Embed,
@@ -43,6 +41,8 @@ from indexer.ray_steps import (
     ReadDocuments,
     read,
 )
+from indexer.errors import EngineUnavailable
+from indexer.index.collection import IndexWriter
 from indexer.report import Report
 from indexer.work import Tools, Work, written_nowhere
 

@@ -1,0 +1,1 @@
+"""What parses, embeds and writes: on this machine, or on many."""

@@ -9,13 +9,19 @@ from typing import Any
 from litestar import Litestar
 from litestar.di import Provide
 
+from gateway.budget import Budget
 from gateway.chat import Chat
 from gateway.edge import add_request_id, error_response
+from gateway.grounding import Grounder
 from gateway.health import Health
 from gateway.models import Models
-from gateway.retrieval import Retriever
+from gateway.prompt import PromptTemplate
+from gateway.retrieval.cross_encoder import CrossEncoder
+from gateway.retrieval.reranking import LocalReranker, RemoteReranker, Reranker
+from gateway.retrieval.retriever import Retriever
 from gateway.routes import ROUTES
 from gateway.settings import GatewaySettings
+from gateway.understanding import Understanding
 from gateway.upstream import Upstream
 from indexer.index.collection import IndexReader
 from indexer.index.embedding import Encoder, TextEncoder
@@ -27,6 +33,7 @@ def create_app(
     upstream: Upstream | None = None,
     reader: IndexReader | None = None,
     load_encoder: Callable[[], TextEncoder] | None = None,
+    reranker: Reranker | None = None,
 ) -> Litestar:
     """The application; a test passes its own parts as keywords. Raises BadTemplate."""
     upstream = upstream or Upstream.connect(settings)
@@ -36,10 +43,19 @@ def create_app(
         load_encoder or partial(Encoder.load, settings),
         settings.tenant,
         settings.poll_interval_s,
+        reranker or _reranker(settings),
     )
     models = Models(upstream, settings.poll_interval_s)
+    budget = Budget(
+        upstream,
+        PromptTemplate(settings.prompt_template),
+        answer_tokens=settings.answer_tokens,
+        trim_history=settings.trim_history,
+    )
+    understanding = Understanding(upstream, settings.rewrite_timeout_s)
+    grounder = Grounder(settings, retriever, understanding, budget)
     parts = {
-        "chat": Chat(settings, upstream, models, retriever),
+        "chat": Chat(settings, upstream, models, grounder),
         "models": models,
         "health": Health(models, retriever),
     }
@@ -48,7 +64,7 @@ def create_app(
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(work)
-            for work in (retriever.start(), retriever.watch(), models.watch())
+            for work in (retriever.start(), retriever.published.watch(), models.watch())
         ]
         try:
             yield
@@ -69,6 +85,17 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _reranker(settings: GatewaySettings) -> Reranker | None:
+    if settings.reranker_model is None:
+        return None
+    if settings.reranker_url is None:
+        return LocalReranker(
+            partial(CrossEncoder, settings.reranker_model, settings.encoder_device)
+        )
+    server = Upstream.connect(settings, settings.reranker_url, settings.reranker_api_key)
+    return RemoteReranker(server, settings.reranker_model)
 
 
 def _provided(part: Any) -> Provide:

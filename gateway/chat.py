@@ -1,23 +1,25 @@
-"""A chat request from body to answer: retrieve, augment, generate, cite. Knows no HTTP server."""
+"""A chat request from body to answer: ground, generate, cite. Knows no HTTP server."""
 
 import msgspec
 
 from gateway.conversation import Conversation
 from gateway.errors import UpstreamRejected
-from gateway.models import DEFAULT_MODEL, Models
-from gateway.prompt import PromptTemplate
+from gateway.grounding import Grounder
+from gateway.models import DEFAULT_MODEL, Loaded, Models
 from gateway.relay import Grounding
-from gateway.retrieval import Retriever
+from gateway.replies import Reply
 from gateway.settings import GatewaySettings
+from gateway.stages import Stages
 from gateway.upstream import Upstream, UpstreamAnswer
 
 PATH = "/chat/completions"
 
 
 class ChatAnswer(msgspec.Struct, frozen=True):
-    """vLLM's answer, not read yet, and what is needed to hand it on."""
+    """An answer that is to be handed on."""
 
-    upstream: UpstreamAnswer
+    body: UpstreamAnswer | Reply
+    """vLLM's, not read yet, or one that needs no model."""
     stream: bool
     grounding: Grounding | None
     """None where retrieval was off: the answer is relayed as it is."""
@@ -29,53 +31,42 @@ class Chat:
     """Answers chat requests."""
 
     def __init__(
-        self, settings: GatewaySettings, upstream: Upstream, models: Models, retriever: Retriever
+        self, settings: GatewaySettings, upstream: Upstream, models: Models, grounder: Grounder
     ) -> None:
-        """Raises BadTemplate."""
         self._upstream = upstream
         self._models = models
-        self._retriever = retriever
-        self._template = PromptTemplate(settings.prompt_template)
-        self._retrieval = settings.retrieval
-        self._max_num_results = settings.max_num_results
+        self._grounder = grounder
+        self._refusal = settings.refusal
         self._defaults = {"temperature": settings.temperature, "top_p": settings.top_p}
 
     async def answer(self, body: bytes) -> ChatAnswer:
         """Ask vLLM, with context if it is wanted; the caller closes the answer.
 
-        Raises GatewayFailure and IndexFailure: an answer that should stand on documents and
-        cannot is no answer.
+        Raises GatewayFailure, IndexFailure and FilterInvalid.
         """
         conversation = Conversation(body)
-        stages_s: dict[str, float] = {}
-        grounding = await self._ground(conversation, stages_s)
-        answer = await self._generate(conversation)
-        return ChatAnswer(answer, conversation.stream, grounding, stages_s)
+        stages = Stages()
+        model = await self._models.loaded(conversation.model)
+        if not self._grounder.wanted(conversation):
+            answer = await self._generate(conversation, model)
+            return ChatAnswer(answer, conversation.stream, None, stages.seconds)
+        ground = await self._grounder.ground(conversation, model, stages)
+        grounding = ground.grounding
+        if conversation.retrieval.dry_run or ground.refuses:
+            text = "" if conversation.retrieval.dry_run else self._refusal
+            reply = Reply(text, model.name, grounding)
+            return ChatAnswer(reply, conversation.stream, grounding, stages.seconds)
+        answer = await self._generate(conversation, model)
+        return ChatAnswer(answer, conversation.stream, grounding, stages.seconds)
 
-    async def _ground(
-        self, conversation: Conversation, stages_s: dict[str, float]
-    ) -> Grounding | None:
-        options = conversation.retrieval
-        wanted = self._retrieval if options.enabled is None else options.enabled
-        question = conversation.question
-        if not wanted or not question:
-            return None
-        found = await self._retriever.retrieve(
-            question, options.max_num_results or self._max_num_results
-        )
-        stages_s |= {"embed": found.embed_s, "search": found.search_s}
-        if found.hits:
-            conversation.augment(self._template.render(question, found.hits))
-        return Grounding(question, found.hits)
-
-    async def _generate(self, conversation: Conversation) -> UpstreamAnswer:
-        model = await self._models.resolve(conversation.model)
+    async def _generate(self, conversation: Conversation, model: Loaded) -> UpstreamAnswer:
         try:
-            return await self._upstream.post(PATH, conversation.encode(model, self._defaults))
+            return await self._upstream.post(PATH, conversation.encode(model.name, self._defaults))
         except UpstreamRejected as exc:
             if exc.status != 404 or conversation.model not in (None, DEFAULT_MODEL):
                 raise
             # The model was swapped after we last looked: "default" means the new one.
             await self._models.refresh()
-            model = await self._models.resolve(conversation.model)
-            return await self._upstream.post(PATH, conversation.encode(model, self._defaults))
+            swapped = await self._models.loaded(conversation.model)
+            body = conversation.encode(swapped.name, self._defaults)
+            return await self._upstream.post(PATH, body)

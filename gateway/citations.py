@@ -1,56 +1,151 @@
 """Ties what the model wrote to the hits it was given, in the shapes that clients know.
 
-`context` is what was retrieved (Azure OpenAI "On Your Data"), `annotations` is what the
-model cited (OpenAI's url_citation). What the model did not cite is never presented as cited.
+`context` is what was retrieved (Azure OpenAI "On Your Data"), annotations are what the model
+cited (OpenAI's). What the model did not cite is never presented as cited.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
+from gateway.markers import markers, markers_in_json
 from indexer.index.records import Hit
 
-_MARKER = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+
+class Citation(msgspec.Struct, frozen=True):
+    """A claim in an answer, tied to a hit."""
+
+    start: int
+    """First character of the marker in the answer."""
+    end: int
+    """One past its last character."""
+    number: int
+    """That of the hit in the prompt, from 1."""
+    hit: Hit
 
 
-def context(question: str, hits: Sequence[Hit]) -> dict[str, Any]:
+class Cited(msgspec.Struct, frozen=True):
+    """What an answer cites."""
+
+    citations: list[Citation]
+    """In the order of the answer."""
+    invalid: int
+    """How many numbers the model wrote into markers that name no hit. They claim nothing."""
+
+
+def cited(answer: str, hits: Sequence[Hit], *, is_json: bool = False) -> Cited:
+    """What the markers in `answer` cite; number n means entry n - 1 of `hits`.
+
+    In a JSON answer markers are in strings alone: elsewhere `[1]` is an array.
+    """
+    found = markers_in_json(answer) if is_json else markers(answer)
+    return Cited(
+        [
+            Citation(marker.start, marker.end, number, hits[number - 1])
+            for marker in found
+            for number in marker.named(len(hits))
+        ],
+        sum(marker.stray(len(hits)) for marker in found),
+    )
+
+
+def context(
+    question: str, hits: Sequence[Hit], invalid_citations: int | None = None
+) -> dict[str, Any]:
     """The `context` field of a message: the query, and the hits best first.
 
-    Hit number n of the prompt is entry n - 1 of `citations`.
+    Hit number n of the prompt is entry n - 1 of `citations`. How many citations are invalid is
+    left out where it is not known yet.
     """
-    return {
+    retrieved: dict[str, Any] = {
         "intent": msgspec.json.encode([question]).decode(),
         "citations": [
             {
                 "content": hit.text,
                 "title": hit.title,
                 "url": hit.source,
-                "filepath": hit.source.rsplit("/", 1)[-1],
+                "filepath": _filename(hit),
                 "chunk_id": hit.chunk_id,
             }
             for hit in hits
         ],
     }
+    if invalid_citations is None:
+        return retrieved
+    return retrieved | {"invalid_citations": invalid_citations}
 
 
-def annotations(answer: str, hits: Sequence[Hit]) -> list[dict[str, Any]]:
-    """One url_citation for each number in a marker such as [1] or [2, 3] that names a hit.
+def annotations(answer: str, hits: Sequence[Hit], *, is_json: bool = False) -> list[dict[str, Any]]:
+    """The `annotations` field of a message with that text: see `url_citation`."""
+    return [url_citation(each) for each in cited(answer, hits, is_json=is_json).citations]
 
-    The indices are the marker's character places in `answer`.
+
+def url_citation(citation: Citation) -> dict[str, Any]:
+    """An annotation of a chat message, with more inside than OpenAI's has.
+
+    All indices are character places: of the marker in the answer, and of the chunk in the text
+    of its document (`source_…`).
     """
-    return [
-        {
-            "type": "url_citation",
-            "url_citation": {
-                "start_index": marker.start(),
-                "end_index": marker.end(),
-                "title": hits[number - 1].title,
-                "url": hits[number - 1].source,
-            },
-        }
-        for marker in _MARKER.finditer(answer)
-        for number in map(int, marker[1].split(","))
-        if 1 <= number <= len(hits)
-    ]
+    return {
+        "type": "url_citation",
+        "url_citation": {
+            "start_index": citation.start,
+            "end_index": citation.end,
+            "title": citation.hit.title,
+            "url": _url(citation.hit),
+            "document_id": citation.hit.document_id,
+            "filename": _filename(citation.hit),
+            **_place(citation),
+        },
+    }
+
+
+def file_citation(citation: Citation) -> dict[str, Any]:
+    """An annotation of a text in the Responses API, with more beside it than OpenAI's has.
+
+    `index` is the character where the marker begins.
+    """
+    return {
+        "type": "file_citation",
+        "file_id": citation.hit.document_id,
+        "filename": _filename(citation.hit),
+        "index": citation.start,
+        "start_index": citation.start,
+        "end_index": citation.end,
+        "title": citation.hit.title,
+        "url": _url(citation.hit),
+        **_place(citation),
+    }
+
+
+def _place(citation: Citation) -> dict[str, Any]:
+    """What tells exactly which part of which document is cited."""
+    return {
+        "number": citation.number,
+        "chunk_id": citation.hit.chunk_id,
+        "heading_path": citation.hit.heading_path,
+        "source_start_index": citation.hit.start,
+        "source_end_index": citation.hit.end,
+    }
+
+
+def _url(hit: Hit) -> str:
+    """Its source; on the web, the heading of the page that the chunk stands below."""
+    is_page = hit.source.startswith(("http://", "https://")) and "#" not in hit.source
+    return (
+        f"{hit.source}#{quote(hit.anchor, _IN_FRAGMENTS)}" if is_page and hit.anchor else hit.source
+    )
+
+
+def _filename(hit: Hit) -> str:
+    """The last part of its source, which may be a page without a path."""
+    source = hit.source
+    if "://" in source:
+        source = source.partition("#")[0].partition("?")[0].rstrip("/")
+    return source.rsplit("/", 1)[-1]
+
+
+_IN_FRAGMENTS = "/?:@!$&'()*+,;=-._~"
+"""What need not be escaped behind the "#" of a URL (RFC 3986, section 3.5)."""

@@ -12,8 +12,10 @@ from litestar.types import Message, Scope
 
 from gateway.errors import (
     ClientGone,
+    ContextLengthExceeded,
     InvalidRequest,
     ModelNotFound,
+    NothingFound,
     UpstreamBroken,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -21,6 +23,7 @@ from gateway.errors import (
 from indexer.index.errors import (
     EncoderUnavailable,
     EncodingFailed,
+    FilterInvalid,
     FingerprintMismatch,
     IndexFailure,
     IndexUnavailable,
@@ -53,7 +56,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
 # Most specific first; the first row whose class fits decides.
 _VERDICTS: list[tuple[type[Exception], Verdict]] = [
+    (
+        ContextLengthExceeded,
+        Verdict(400, "invalid_request_error", "context_length_exceeded"),
+    ),
     (InvalidRequest, Verdict(400, "invalid_request_error", None)),
+    (FilterInvalid, Verdict(400, "invalid_request_error", None)),
+    (NothingFound, Verdict(404, "invalid_request_error", "nothing_found")),
     (ModelNotFound, Verdict(404, "invalid_request_error", "model_not_found")),
     (ClientGone, Verdict(499, "invalid_request_error", "client_closed_request")),
     (UpstreamUnavailable, Verdict(503, "server_error", "model_unavailable", retry=True)),

@@ -1,9 +1,11 @@
-"""What can go wrong with a request, beside the contract's IndexFailure.
+"""What can go wrong with a request, beside the contract's IndexFailure and FilterInvalid.
 
 ::
 
     GatewayFailure
     ├── InvalidRequest          the client's request is wrong; `param` names the part
+    │   └── ContextLengthExceeded   the messages alone are longer than the model reads
+    ├── NothingFound            nothing relevant was found, and that is to be an error
     ├── ModelNotFound           the client asked for a model that vLLM does not serve
     ├── ClientGone              the client closed the connection before its answer began
     └── UpstreamFailure
@@ -23,6 +25,22 @@ class InvalidRequest(GatewayFailure):
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The messages alone, with nothing from the documents, are longer than the model reads."""
+
+    def __init__(self, max_model_len: int, prompt_tokens: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_model_len} tokens. However, your "
+            f"messages resulted in {prompt_tokens} tokens. Please reduce the length of the "
+            "messages.",
+            "messages",
+        )
+
+
+class NothingFound(GatewayFailure):
+    """Nothing relevant to the question was found, and the request or the settings want an error."""
 
 
 class ModelNotFound(GatewayFailure):

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.errors import UpstreamFailure
 from gateway.models import Models
-from gateway.retrieval import Retriever
+from gateway.retrieval.retriever import Retriever
 from indexer.index.errors import EncoderUnavailable, IndexFailure
 
 
@@ -33,7 +33,7 @@ class Health:
 
     async def _milvus(self) -> None:
         with contextlib.suppress(EncoderUnavailable):  # that is the encoder's trouble
-            await self._retriever.refresh()
+            await self._retriever.published.refresh()
 
 
 async def _reason(check: Coroutine[Any, Any, None]) -> str:

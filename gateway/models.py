@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 
+import msgspec
+
 from gateway.errors import ModelNotFound, UpstreamFailure, UpstreamUnavailable
 from gateway.upstream import ServedModel, Upstream
 
@@ -11,6 +13,15 @@ DEFAULT_MODEL = "default"
 """The name that always means whatever vLLM serves."""
 
 _log = logging.getLogger(__name__)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A model that requests can be sent to."""
+
+    name: str
+    """As vLLM knows it."""
+    max_model_len: int | None = None
+    """Tokens of prompt and answer together; None where the server does not tell."""
 
 
 class Models:
@@ -32,7 +43,11 @@ class Models:
         return served
 
     async def resolve(self, requested: str | None) -> str:
-        """The name under which vLLM knows the model that a client asked for.
+        """The name under which vLLM knows the model that a client asked for; see `loaded`."""
+        return (await self.loaded(requested)).name
+
+    async def loaded(self, requested: str | None) -> Loaded:
+        """The model that a client asked for.
 
         Raises UpstreamUnavailable while nothing is loaded, ModelNotFound for another name than
         those that are.
@@ -40,7 +55,7 @@ class Models:
         if self._find(requested) is None:
             await self.refresh()
         if (model := self._find(requested)) is not None:
-            return model.id
+            return Loaded(model.id, self._max_model_len(model))
         if not self._served:
             raise UpstreamUnavailable("the model server has no model loaded yet")
         names = ", ".join([DEFAULT_MODEL, *(model.id for model in self._served)])
@@ -57,6 +72,16 @@ class Models:
         if requested in (None, DEFAULT_MODEL):
             return self._served[0] if self._served else None
         return next((model for model in self._served if model.id == requested), None)
+
+    def _max_model_len(self, model: ServedModel) -> int | None:
+        told = model.fields.get("max_model_len")
+        if told is None and (parent := model.fields.get("parent")) is not None:
+            # vLLM tells it of the model that an adapter is for, not of the adapter.
+            told = next(
+                (base.fields.get("max_model_len") for base in self._served if base.id == parent),
+                None,
+            )
+        return told if isinstance(told, int) else None
 
     def _remember(self, served: list[ServedModel]) -> None:
         before, now = ([model.id for model in models] for models in (self._served, served))

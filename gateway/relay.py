@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.citations import annotations, context
+from gateway.citations import cited, context, url_citation
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected
 from indexer.index.records import Hit
 
@@ -21,18 +21,30 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, Att
 """What reading an answer raises when it is not what it should be."""
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[_Choice] = []
+
+
+# What is not opened stays as it came, to the byte.
+_Parts = dict[str, msgspec.Raw]
+_PARTS = msgspec.json.Decoder(_Parts)
+_DELTA_PARTS = msgspec.json.Decoder(_Parts | None)
+_LIST_OF_PARTS = msgspec.json.Decoder(list[_Parts])
+_CONTENT = msgspec.json.Decoder(str | None)
+_EVENT = msgspec.json.Decoder(_Event)
+_INDEX = msgspec.json.Decoder(int)
+_NULL = msgspec.Raw(b"null")
+_ZERO = msgspec.Raw(b"0")
 
 
 class Grounding(msgspec.Struct, frozen=True):
@@ -40,6 +52,14 @@ class Grounding(msgspec.Struct, frozen=True):
 
     question: str
     hits: Sequence[Hit]
+    is_json: bool = False
+    """Whether the client asked for JSON, as text or after a schema."""
+    details: dict[str, Any] = {}
+    """What the context tells beside query and hits: what was left out, how hits were chosen."""
+
+    def context(self, invalid_citations: int | None = None) -> dict[str, Any]:
+        """The `context` field of a message; see `citations.context`."""
+        return context(self.question, self.hits, invalid_citations) | self.details
 
 
 def grounded(body: bytes, grounding: Grounding) -> bytes:
@@ -48,14 +68,20 @@ def grounded(body: bytes, grounding: Grounding) -> bytes:
     Raises UpstreamBroken when `body` is no chat completion.
     """
     try:
-        completion = msgspec.json.decode(body, type=dict[str, Any])
-        for choice in completion["choices"]:
-            message = choice["message"]
-            message["context"] = context(grounding.question, grounding.hits)
-            message["annotations"] = annotations(message.get("content") or "", grounding.hits)
+        completion = _PARTS.decode(body)
+        choices = _LIST_OF_PARTS.decode(completion["choices"])
+        for choice in choices:
+            message = _PARTS.decode(choice["message"])
+            content = _CONTENT.decode(message.get("content", _NULL))
+            found = cited(content or "", grounding.hits, is_json=grounding.is_json)
+            additions = {
+                "context": grounding.context(found.invalid),
+                "annotations": [url_citation(each) for each in found.citations],
+            }
+            choice["message"] = msgspec.Raw(msgspec.json.encode(message | additions))
+        return msgspec.json.encode(completion | {"choices": choices})
     except _UNREADABLE as exc:
         raise UpstreamBroken(f"the model server's answer is no chat completion: {exc}") from exc
-    return msgspec.json.encode(completion)
 
 
 async def relayed(
@@ -126,34 +152,40 @@ class _Editor:
             return event
         data = event[len(b"data:") :]
         try:
-            choices = msgspec.json.decode(data, type=_Event).choices
+            choices = _EVENT.decode(data).choices
         except _UNREADABLE as exc:
             raise UpstreamBroken(
                 f"the model server sent an event that makes no sense: {exc}"
             ) from exc
-        additions = {
-            choice.index: found for choice in choices if (found := self._additions(choice))
-        }
-        if not additions:
-            return event
-        whole = msgspec.json.decode(data)
-        for choice in whole["choices"]:
-            choice["delta"] = {
-                **(choice.get("delta") or {}),
-                **additions.get(choice.get("index", 0), {}),
-            }
-        return b"data: " + msgspec.json.encode(whole)
+        additions: dict[int, dict[str, Any]] = {}
+        for choice in choices:
+            answer = self._answers.get(choice.index)
+            if answer is None:
+                answer = self._answers[choice.index] = []
+                additions[choice.index] = {"context": self._grounding.context()}
+            if choice.delta is not None and choice.delta.content:
+                answer.append(choice.delta.content)
+            if choice.finish_reason is not None:
+                self._conclude("".join(answer), additions.setdefault(choice.index, {}))
+        return _with(data, additions) if any(additions.values()) else event
 
-    def _additions(self, choice: _Choice) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if choice.index not in self._answers:
-            self._answers[choice.index] = []
-            found["context"] = context(self._grounding.question, self._grounding.hits)
-        answer = self._answers[choice.index]
-        if choice.delta is not None and choice.delta.content:
-            answer.append(choice.delta.content)
-        if choice.finish_reason is not None:
-            cited = annotations("".join(answer), self._grounding.hits)
-            if cited:
-                found["annotations"] = cited
-        return found
+    def _conclude(self, answer: str, additions: dict[str, Any]) -> None:
+        """Adds to what a delta gets what a whole answer cites."""
+        found = cited(answer, self._grounding.hits, is_json=self._grounding.is_json)
+        if found.citations:
+            additions["annotations"] = [url_citation(each) for each in found.citations]
+        if found.invalid:
+            # The SDK merges this into the context of the first event.
+            additions.setdefault("context", {})["invalid_citations"] = found.invalid
+
+
+def _with(data: bytes, additions: dict[int, dict[str, Any]]) -> bytes:
+    """The event with more in the deltas of its choices, which are named by their index."""
+    event = _PARTS.decode(data)
+    choices = _LIST_OF_PARTS.decode(event["choices"])
+    for choice in choices:
+        added = additions.get(_INDEX.decode(choice.get("index", _ZERO)))
+        if added:
+            delta = _DELTA_PARTS.decode(choice.get("delta", _NULL)) or {}
+            choice["delta"] = msgspec.Raw(msgspec.json.encode(delta | added))
+    return b"data: " + msgspec.json.encode(event | {"choices": choices})

@@ -11,14 +11,18 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Stream
 
-from gateway.chat import Chat, ChatAnswer
+from gateway.chat import Chat
 from gateway.edge import error_event
 from gateway.errors import ClientGone, ModelNotFound
 from gateway.health import Health
 from gateway.models import DEFAULT_MODEL, Models
-from gateway.relay import grounded, relayed
+from gateway.relay import Grounding, grounded, relayed
+from gateway.replies import Reply
+from gateway.upstream import UpstreamAnswer
 
 T = TypeVar("T")
+EVENTS = "text/event-stream"
+NOT_STORED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @post("/v1/chat/completions", status_code=200)
@@ -68,23 +72,28 @@ async def ready(health: NamedDependency[Health]) -> Response[bytes]:
 async def _chat_response(chat: Chat, body: bytes) -> Response[Any]:
     answer = await chat.answer(body)
     headers = {"server-timing": _server_timing(answer.stages_s)} if answer.stages_s else {}
+    if isinstance(answer.body, Reply):
+        if answer.stream:
+            return Stream(answer.body.events(), media_type=EVENTS, headers=headers | NOT_STORED)
+        return Response(answer.body.whole(), media_type=MediaType.JSON, headers=headers)
     if answer.stream:
         return Stream(
-            relayed(answer.upstream.chunks(), answer.grounding, error_event),
-            media_type="text/event-stream",
-            headers=headers | {"cache-control": "no-cache", "x-accel-buffering": "no"},
+            relayed(answer.body.chunks(), answer.grounding, error_event),
+            media_type=EVENTS,
+            headers=headers | NOT_STORED,
             # Also where the client left before the first event, and nothing was iterated.
-            background=BackgroundTask(answer.upstream.close),
+            background=BackgroundTask(answer.body.close),
         )
-    return Response(await _whole(answer), media_type=MediaType.JSON, headers=headers)
+    whole = await _whole(answer.body, answer.grounding)
+    return Response(whole, media_type=MediaType.JSON, headers=headers)
 
 
-async def _whole(answer: ChatAnswer) -> bytes:
+async def _whole(answer: UpstreamAnswer, grounding: Grounding | None) -> bytes:
     try:
-        body = await answer.upstream.read()
+        body = await answer.read()
     finally:
-        await answer.upstream.close()
-    return body if answer.grounding is None else grounded(body, answer.grounding)
+        await answer.close()
+    return body if grounding is None else grounded(body, grounding)
 
 
 async def _unless_client_leaves(request: Request[Any, Any, Any], work: Coroutine[Any, Any, T]) -> T:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, FilePath, SecretStr
 from pydantic_settings import SettingsConfigDict
 
+from gateway.retrieval.options import MAX_CANDIDATES, MAX_NEIGHBOURS, MAX_QUERIES, WhenNothingFound
 from indexer.index.settings import IndexSettings
 
 
@@ -59,6 +60,82 @@ class GatewaySettings(IndexSettings):
         ge=1,
         le=50,
         description="Chunks put into the prompt of a request that does not say.",
+    )
+    candidates: int = Field(
+        default=20,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="Chunks that are looked at before the best are chosen.",
+    )
+    text_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Weight of words in a hybrid search, of 1; ranks count, if not set.",
+    )
+    score_threshold: float = Field(
+        default=0.0, ge=0, le=1, description="Hits with a lower score are dropped."
+    )
+    relevance_threshold: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Where the best cosine, or reranked score, is lower, nothing relevant is "
+        "found.",
+    )
+    when_nothing_found: WhenNothingFound = Field(
+        default="answer",
+        description="What to do where nothing relevant is found: answer without context, refuse "
+        "without asking the model, or fail.",
+    )
+    refusal: str = Field(
+        default="The documents hold nothing that answers this question.",
+        min_length=1,
+        description="What a refusal says.",
+    )
+    neighbours: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_NEIGHBOURS,
+        description="Chunks before and after a hit that are put to it.",
+    )
+    document_share: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the hits that one document may have."
+    )
+    reranker_model: str | None = Field(
+        default=None,
+        description="Cross-encoder that ranks the candidates: a name on the hub, or a folder; "
+        "with reranker-url the name that the server knows it by.",
+    )
+    reranker_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Base URL of a server with a rerank endpoint, /v1 included.",
+    )
+    reranker_api_key: SecretStr = Field(
+        default=SecretStr("none"), description="The key of that server, if any."
+    )
+    num_queries: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_QUERIES,
+        description="Ways in which the model puts a question before it is searched for.",
+    )
+    rewrite_timeout_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that the model may take to put a question anew; 0 searches for every "
+        "question as it was asked.",
+    )
+    answer_tokens: int = Field(
+        default=256,
+        ge=1,
+        description="Tokens left free for an answer whose length the client does not limit.",
+    )
+    trim_history: bool = Field(
+        default=False,
+        description="Whether the oldest turns leave before the best hit does, where the context "
+        "is too long.",
     )
     prompt_template: FilePath = Field(
         default=Path(__file__).parent / "prompts" / "answer.j2",

@@ -13,6 +13,7 @@ import msgspec
 import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai._constants import RAW_RESPONSE_HEADER
+from pydantic import SecretStr
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -30,6 +31,14 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     fields: dict[str, Any]
     """The whole entry, `max_model_len` among it."""
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How long a prompt is, as vLLM itself counts."""
+
+    tokens: int = msgspec.field(name="count")
+    max_model_len: int
+    """Tokens of prompt and answer together that the model can hold now."""
 
 
 class _ModelList(msgspec.Struct):
@@ -72,14 +81,19 @@ class Upstream:
         self._attempts = attempts
 
     @classmethod
-    def connect(cls, settings: GatewaySettings) -> "Upstream":
-        """A pooled client over aiohttp, which relays 2.5 times faster than the SDK's default."""
+    def connect(
+        cls, settings: GatewaySettings, url: str | None = None, api_key: SecretStr | None = None
+    ) -> "Upstream":
+        """A pooled client over aiohttp, which relays 2.5 times faster than the SDK's default.
+
+        `url` and `api_key` name another server than the one that generates.
+        """
         timeout = openai.Timeout(
             settings.upstream_read_timeout_s, connect=settings.upstream_connect_timeout_s
         )
         client = AsyncOpenAI(
-            base_url=settings.upstream_url,
-            api_key=settings.upstream_api_key.get_secret_value(),
+            base_url=url or settings.upstream_url,
+            api_key=(api_key or settings.upstream_api_key).get_secret_value(),
             max_retries=0,
             timeout=timeout,
             http_client=DefaultAioHttpClient(timeout=timeout),
@@ -95,6 +109,21 @@ class Upstream:
             return [ServedModel(msgspec.convert(entry["id"], str), entry) for entry in served]
         except _UNREADABLE as exc:
             raise UpstreamBroken(f"/v1/models makes no sense: {_reason(exc)}") from exc
+
+    async def tokenize(self, content: bytes) -> Count:
+        """Count the tokens of a chat, template included; `content` as vLLM's /tokenize takes it.
+
+        Raises UpstreamFailure.
+        """
+        # It lies beside /v1, not in it.
+        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
+        answer = await self.post(f"{root}/tokenize", content)
+        try:
+            return msgspec.json.decode(await answer.read(), type=Count)
+        except _UNREADABLE as exc:
+            raise UpstreamBroken(f"/tokenize makes no sense: {_reason(exc)}") from exc
+        finally:
+            await answer.close()
 
     async def post(self, path: str, content: bytes) -> UpstreamAnswer:
         """Send `content`, JSON, to `path`; the caller closes what comes back.

@@ -26,7 +26,14 @@ from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexFailure, LeaseFailure
 from indexer.index.settings import IndexSettings, explain
 from indexer.parsing.workers import Workers
-from indexer.parts import Parts, chunker_settings, configuration, parse_processes, tools_of
+from indexer.parts import (
+    Parts,
+    chunker_settings,
+    configuration,
+    fingerprint_of,
+    parse_processes,
+    tools_of,
+)
 from indexer.preparation import Preparation
 from indexer.progress import DocumentProgress
 from indexer.report import (
@@ -210,7 +217,8 @@ def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator
         preload=[Preparation.__module__],
     )
     with closing(encoder), workers() as here, DocumentProgress(console, verb) as progress:
-        tools = tools_of(writer, encoder, here, chunker)
+        fingerprint = fingerprint_of(settings, sources.attributes, encoder, chunker)
+        tools = tools_of(writer, encoder, here, chunker, fingerprint)
         engine = _engine(settings, tools, workers)
         bulk = _bulk(settings, writer.check_lease)
         reader = partial(IndexReader, settings)

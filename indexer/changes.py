@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,8 +12,9 @@ import msgspec
 from indexer.comparison import document_hash, document_id, is_unchanged
 from indexer.documents import Content, SourceDocument
 from indexer.errors import DocumentGone, DocumentUnusable
+from indexer.index.attributes import typed
 from indexer.index.collection import NAME_MAX_BYTES, VERSION_MAX_BYTES
-from indexer.index.records import Chunk, content_hash, key
+from indexer.index.records import Chunk, Fingerprint, content_hash, key
 from indexer.preparation import Prepared
 from indexer.sources.reading import read_ahead
 from indexer.work import Passage, Prepares, Work
@@ -98,6 +99,7 @@ class Changes:
         source = prepared.canonical_url or document.name
         if len(source.encode(errors="replace")) > NAME_MAX_BYTES:
             raise DocumentUnusable(f"its address is longer than {NAME_MAX_BYTES} bytes")
+        attributes = typed_attributes(prepared, self._work.target.fingerprint)
         title = _clipped(prepared.title, NAME_MAX_BYTES)
         chunks = []
         for ordinal, span in enumerate(prepared.spans):
@@ -113,13 +115,14 @@ class Changes:
                     source=source,
                     title=title,
                     heading_path=heading_path,
+                    anchor=span.anchor if len(span.anchor.encode()) <= NAME_MAX_BYTES else "",
                     ordinal=ordinal,
                     chunk_count=len(prepared.spans),
                     start=span.start,
                     end=span.end,
                     text=span.text,
                     chunk_hash=content_hash(self._passage(title, heading_path, span.text).encode()),
-                    attributes=prepared.attributes,
+                    attributes=attributes,
                 )
             )
         return chunks
@@ -140,6 +143,14 @@ class Changes:
             rows = stored.rows
         self._work.report.skip(document.name, str(reason), rows=rows)
         self._work.on_document(document.name)
+
+
+def typed_attributes(prepared: Prepared, fingerprint: Fingerprint) -> dict[str, Any]:
+    """The attributes of a document, the declared ones in their types. Raises DocumentUnusable."""
+    try:
+        return typed(prepared.attributes, fingerprint.attributes)
+    except ValueError as exc:
+        raise DocumentUnusable(str(exc)) from exc
 
 
 class _Waiting(NamedTuple):

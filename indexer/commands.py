@@ -18,11 +18,12 @@ from indexer.console import (
     verification_lines,
 )
 from indexer.errors import MetricsNotTold
-from indexer.gate import Search
+from indexer import gate
 from indexer.index.collection import Generation, IndexReader, IndexWriter
-from indexer.index.embedding import Encoder, Vectors
+from indexer.index.embedding import Encoder
 from indexer.index.errors import KnowledgeBaseMissing
 from indexer.index.records import Hit
+from indexer.index.searching import Query, Search
 from indexer.parts import Parts
 from indexer.plan import Planner
 from indexer.report import DONE, Report
@@ -87,10 +88,11 @@ def status(writer: IndexWriter, settings: StatusSettings) -> int:
 
 def search(reader: Callable[[], IndexReader], encoder: Encoder, settings: SearchSettings) -> int:
     """Print the chunks that are nearest to the query. Raises IndexFailure."""
-    vectors = encoder.encode_queries([settings.query])
-    hits = asyncio.run(
-        _hits(reader, None, vectors, tenant=settings.tenant, limit=settings.max_num_results)
+    [vector] = encoder.encode_queries([settings.query])
+    asked = Search(
+        tenant=settings.tenant, limit=settings.max_num_results, mode=settings.search_mode
     )
+    hits = asyncio.run(_hits(reader, None, Query(settings.query, vector), asked))
     if settings.json_output:
         print_json({"hits": msgspec.to_builtins(hits)})
     else:
@@ -140,11 +142,11 @@ def tell_metrics(settings: RunSettings, report: Report, exit_code: int) -> None:
 
 
 def _execute(parts: Parts, settings: RunSettings, number: int, rewrite: Iterable[str]) -> Report:
-    def search_in(generation: Generation) -> Search:
+    def search_in(generation: Generation) -> gate.Search:
         def search(query: str, tenant: str, limit: int) -> Sequence[Hit]:
-            vectors = parts.tools.encoder.encode_queries([query])
-            hits = _hits(parts.reader, generation, vectors, tenant=tenant, limit=limit)
-            return asyncio.run(hits)
+            [vector] = parts.tools.encoder.encode_queries([query])
+            asked = Search(tenant=tenant, limit=limit, mode=settings.search_mode)
+            return asyncio.run(_hits(parts.reader, generation, Query(query, vector), asked))
 
         return search
 
@@ -205,16 +207,14 @@ def _tenants(parts: Parts) -> list[str]:
 async def _hits(
     reader: Callable[[], IndexReader],
     generation: Generation | None,
-    vectors: Vectors,
-    *,
-    tenant: str,
-    limit: int,
+    query: Query,
+    search: Search,
 ) -> list[Hit]:
     """The hits in `generation`, or in the published one. Raises IndexFailure."""
     connection = reader()
     try:
         searched = generation or await connection.published()
-        [hits] = await connection.search(searched, vectors, tenant=tenant, limit=limit)
+        [hits] = await connection.search(searched, [query], search)
         return hits
     finally:
         await connection.close()

@@ -54,6 +54,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Markdown, or plain text."""
     attributes: dict[str, Any] = {}
     """What the document says of itself, in its front matter; values are JSON."""
+    anchors: list[tuple[str, str]] = []
+    """Words and id of each of its headings in order, where it states ids; an id may be empty."""
+    has_slugs: bool = False
+    """Whether its headings have the anchors that GitHub gives to those of Markdown files."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -64,6 +68,8 @@ class Span(msgspec.Struct, frozen=True):
     text: str
     heading_path: str
     """Headings above it, outermost first, joined by " > "."""
+    anchor: str = ""
+    """What leads to the heading above it: the part of an address behind "#". May be empty."""
 
     @property
     def end(self) -> int:

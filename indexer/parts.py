@@ -11,7 +11,8 @@ from indexer.errors import ConfigurationUnusable
 from indexer.index.collection import BulkLoad, Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder, TextEncoder
 from indexer.index.passages import passage, text_alone
-from indexer.index.records import Fingerprint
+from indexer.index.records import AttributeType, Fingerprint
+from indexer.index.terms import LANGUAGES
 from indexer.parsing import PARSER_VERSION
 from indexer.progress import DocumentProgress
 from indexer.settings import SourceSettings
@@ -66,16 +67,39 @@ def chunker_settings(settings: SourceSettings, encoder: Encoder) -> ChunkerSetti
 
 
 def tools_of(
-    writer: IndexWriter, encoder: TextEncoder, workers: Prepares, chunker: ChunkerSettings
+    writer: IndexWriter,
+    encoder: TextEncoder,
+    workers: Prepares,
+    chunker: ChunkerSettings,
+    fingerprint: Fingerprint,
 ) -> Tools:
-    """What builds generations with `encoder` and `chunker`."""
-    described = f"{Chunker(chunker).description}, parser {PARSER_VERSION}"
+    """What builds generations of `fingerprint`."""
     return Tools(
         writer=writer,
         encoder=encoder,
         workers=workers,
         passage=passage if chunker.with_headings else text_alone,
-        fingerprint=Fingerprint(encoder=encoder.identity, chunker=described),
+        fingerprint=fingerprint,
+    )
+
+
+def fingerprint_of(
+    settings: SourceSettings,
+    attributes: dict[str, AttributeType],
+    encoder: TextEncoder,
+    chunker: ChunkerSettings,
+) -> Fingerprint:
+    """What a generation of these parts is built with. Raises ConfigurationUnusable."""
+    if settings.language not in LANGUAGES:
+        raise ConfigurationUnusable(
+            f"language {settings.language!r} is none of {', '.join(sorted(LANGUAGES))}"
+        )
+    described = f"{Chunker(chunker).description}, parser {PARSER_VERSION}"
+    return Fingerprint(
+        encoder=encoder.identity,
+        chunker=described,
+        language=settings.language,
+        attributes=attributes,
     )
 
 

@@ -77,7 +77,7 @@ class Planner:
         work = Work(
             documents=documents,
             stored=stored,
-            target=published or Generation("", self._tools.fingerprint),
+            target=Generation(plan.generation, self._tools.fingerprint),
             upsert=written_nowhere,
             run=0,
             report=report,

@@ -36,7 +36,12 @@ class Preparation:
         """The spans of `content`. Raises DocumentUnusable when there are none."""
         document = parse(content)
         title = document.title or content.title
-        spans = self._chunker.split(title=title, text=document.text)
+        spans = self._chunker.split(
+            title=title,
+            text=document.text,
+            anchors=document.anchors,
+            has_slugs=document.has_slugs,
+        )
         if not spans:
             raise DocumentUnusable("there is no text in it but headings")
         return Prepared(

@@ -46,6 +46,10 @@ class SourceSettings(IndexerSettings):
     passage_headings: bool = Field(
         default=True, description="Embed title and headings in front of each chunk."
     )
+    language: str = Field(
+        default="english",
+        description="Whose words are stemmed for the search by words; none leaves them as they are.",
+    )
     encoder_batch_size: int = Field(
         default=32, ge=1, le=4096, description="Chunks that the encoder takes at once."
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 import numpy as np
 
+from indexer.changes import typed_attributes
 from indexer.comparison import document_hash, document_id
 from indexer.documents import Content
 from indexer.errors import DocumentGone, DocumentUnusable
@@ -12,7 +13,7 @@ from indexer.index.collection import Generation, StoredRow
 from indexer.index.records import Chunk, content_hash, key
 from indexer.report import DONE, DONE_IN_PART, DRIFT_FOUND
 from indexer.sources.reading import read_ahead
-from indexer.work import Documents, Passage, Prepares, Tools
+from indexer.work import Documents, Passage, Tools
 
 NORM_TOLERANCE = 1e-3
 """How far from 1 the norm of a vector may be: float32 and bfloat16 round."""
@@ -81,7 +82,12 @@ def verify(
     stored = _stored(rows, tools.passage, found)
     for identity, document in stored.items():
         _check_rows(identity, document, found)
-    _check_sources(documents, tools.workers, stored, found, on_document)
+
+    def prepare(content: Content) -> None:
+        prepared = tools.workers.submit(content).result()
+        typed_attributes(prepared, generation.fingerprint)
+
+    _check_sources(documents, prepare, stored, found, on_document)
     found.failed_sources = list(documents.failures)
     if not found.failed_sources:
         for document in stored.values():
@@ -135,14 +141,14 @@ def _check_rows(identity: str, document: _Document, found: Verification) -> None
 
 def _check_sources(
     documents: Documents,
-    workers: Prepares,
+    prepare: Callable[[Content], None],
     stored: dict[str, _Document],
     found: Verification,
     on_document: Callable[[str], None],
 ) -> None:
     """Compare with the sources; `stored` loses each document that they have.
 
-    A document without rows is parsed, because there may be nothing in it to store.
+    A document without rows is prepared, because there may be nothing in it to store.
     """
     for document, content in read_ahead(documents, lambda _: ""):
         on_document(document.name)
@@ -155,7 +161,7 @@ def _check_sources(
                 stored.pop(identity, None)
             case Content() if identity not in stored:
                 try:
-                    workers.submit(content).result()
+                    prepare(content)
                 except DocumentUnusable as exc:
                     found.skipped.append((document.name, str(exc)))
                 else:

@@ -1,9 +1,11 @@
 """Fills chunks with the largest Markdown elements that fit. Knows text, not files or vectors."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from indexer.chunking.anchors import matched, slugs
 from indexer.chunking.cutting import Cutter
 from indexer.chunking.layout import Layout
 from indexer.chunking.sizes import Characters, Room, Size, Tokens, load_tokenizer
@@ -62,13 +64,22 @@ class Chunker:
             f"{'title, headings and text' if settings.with_headings else 'text'} embedded"
         )
 
-    def split(self, *, title: str, text: str) -> list[Span]:
+    def split(
+        self,
+        *,
+        title: str,
+        text: str,
+        anchors: Sequence[tuple[str, str]] = (),
+        has_slugs: bool = False,
+    ) -> list[Span]:
         """The spans of `text` in order, each with its headings; `title` is that of the document.
 
-        A heading belongs to the text below it; one with nothing below it is in no span.
+        A heading belongs to the text below it; one with nothing below it is in no span. What
+        leads to headings is in `anchors`, words and id of each, or follows from their words.
         """
         layout = Layout.of(text)
         cutter = Cutter(layout, self._size)
+        leads_to = _anchors(layout, anchors, has_slugs)
         spans: list[Span] = []
         begin = end = 0
         while (content := layout.content(end)) is not None:
@@ -78,7 +89,9 @@ class Chunker:
             begin, end = self._fill(cutter, head, begin, content)
             piece = text[begin : layout.last(begin, end)]
             if piece.strip(_MARKS):
-                spans.append(Span(begin, piece, head.path))
+                above = layout.heading_at(content)
+                anchor = leads_to.get(above.start, "") if above else ""
+                spans.append(Span(begin, piece, head.path, anchor))
         return spans
 
     def _fill(self, cutter: Cutter, head: "_Head", begin: int, content: int) -> tuple[int, int]:
@@ -119,6 +132,16 @@ class _Head(NamedTuple):
 
     title: str
     path: str
+
+
+def _anchors(layout: Layout, stated: Sequence[tuple[str, str]], has_slugs: bool) -> dict[int, str]:
+    """The anchor of each heading, by where it starts."""
+    headings = layout.headings
+    if has_slugs:
+        found = slugs([(each.words, layout.text[each.start : each.end]) for each in headings])
+    else:
+        found = matched([each.words for each in headings], stated)
+    return {each.start: anchor for each, anchor in zip(headings, found, strict=True)}
 
 
 _CAUTION = 0.95

@@ -30,6 +30,8 @@ class Heading(msgspec.Struct):
     end: int
     """Where the line below it begins."""
     level: int
+    words: str
+    """Without its emphasis and its links."""
     path: str
     """The headings above it and itself, outermost first, joined by " > "."""
     section_end: int
@@ -160,9 +162,10 @@ def _headings(tokens: Sequence[Token], lines: _Lines, length: int) -> list[Headi
         while above and above[-1][0].level >= level:
             above.pop()[0].section_end = start
         words = _plain(tokens[place + 1].content)
-        path = SEPARATOR.join(words for words in [*(words for _, words in above), words] if words)
-        headings.append(Heading(start, end, level, path, length))
-        above.append((headings[-1], words))
+        short = words[:_MAX_HEADING_CHARS].rstrip()
+        path = SEPARATOR.join(part for part in [*(part for _, part in above), short] if part)
+        headings.append(Heading(start, end, level, words, path, length))
+        above.append((headings[-1], short))
     return headings
 
 
@@ -172,7 +175,7 @@ def _plain(markdown: str) -> str:
     words = "".join(
         token.content for token in inline.children or [] if token.type in ("text", "code_inline")
     )
-    return words.strip()[:_MAX_HEADING_CHARS].rstrip()
+    return words.strip()
 
 
 def _ranks(tokens: Sequence[Token], lines: _Lines) -> dict[int, int]:

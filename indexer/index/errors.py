@@ -11,6 +11,8 @@
         ├── EncoderUnavailable the model cannot be loaded, or is not loaded yet
         └── EncodingFailed     the model failed on an input
 
+    FilterInvalid              what a client wants filtered by; `param` names the part
+
     LeaseFailure               met by writers alone
     ├── LeaseHeld              another run has the knowledge base
     └── LeaseLost              this run had it, and was taken for dead
@@ -47,6 +49,15 @@ class EncoderUnavailable(EncoderFailure):
 
 class EncodingFailed(EncoderFailure):
     """The embedding model failed on an input."""
+
+
+class FilterInvalid(Exception):
+    """A filter is no filter, or does not fit the attributes that are declared."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        """Where in the request: "filters.filters[1].key"."""
 
 
 class LeaseFailure(Exception):

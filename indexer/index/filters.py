@@ -7,8 +7,16 @@ from collections.abc import Iterable
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
-def literal(value: str) -> str:
-    """`value` as a string literal of Milvus' expression language, quotes included."""
+def literal(value: str | float | bool) -> str:
+    """`value` as a literal of Milvus' expression language; a string with its quotes.
+
+    Numbers are finite, and an integer is one that 64 bits hold.
+    """
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
     return f'"{value.translate(_ESCAPES)}"'
 
 
@@ -25,6 +33,11 @@ def differs(field: str, value: str) -> str:
 def below(field: str, number: int) -> str:
     """Rows whose `field` is less than `number`, in parentheses."""
     return f"({field} < {number})"
+
+
+def between(field: str, first: int, last: int) -> str:
+    """Rows whose `field` is a number from `first` to `last`, in parentheses."""
+    return f"({first} <= {field} and {field} <= {last})"
 
 
 def one_of(field: str, values: Iterable[str]) -> str:

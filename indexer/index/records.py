@@ -1,11 +1,16 @@
 """The things that are stored and found: chunks, hits, and the fingerprint of a collection."""
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 2
+AttributeType = Literal["string", "integer", "number", "boolean"]
+"""What a declared attribute may be; see `attributes`."""
+
+SCHEMA_VERSION = 3
+SearchMode = Literal["dense", "bm25", "hybrid"]
+"""By meaning, by words, or by both, fused by Milvus."""
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +30,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     heading_path: str
     """Headings above the chunk, outermost first, joined by " > "."""
+    anchor: str = ""
+    """Fragment of the URL that leads to the innermost of them; empty where there is none."""
     ordinal: int
     """Place among the chunks of the document, from 0."""
     chunk_count: int
@@ -44,14 +51,21 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
     chunk_id: str
     document_id: str
+    document_hash: str = ""
     source: str
     title: str
     heading_path: str
+    anchor: str = ""
+    ordinal: int = 0
+    chunks: int = 1
+    """How many chunks from `ordinal` on it covers: neighbours may have been joined to it."""
     start: int
     end: int
     text: str
+    attributes: dict[str, Any] = {}
     score: float
-    """Cosine of the angle between query and passage: higher is better, 1 is the same."""
+    """In 0..1, higher is better. By meaning it is the cosine of the angle between query and
+    passage, by words 2/π·atan of BM25, by both how well it ranks: 1 is the first of both."""
 
 
 class EncoderIdentity(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +97,10 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     chunker: str
     """The splitter and its parameters, as one line."""
     metric: str = "COSINE"
+    language: str = "english"
+    """Whose words are stemmed for BM25, in questions as in passages; see `terms.LANGUAGES`."""
+    attributes: dict[str, AttributeType] = {}
+    """Declared attributes, by name and in the order of names: filters may use these alone."""
     schema_version: int = SCHEMA_VERSION
 
 

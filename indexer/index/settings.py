@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from indexer.index.records import SearchMode
+
 ENV_PREFIX = "GROUNDSERVE_"
 
 
@@ -40,6 +42,10 @@ class IndexSettings(BaseSettings):
         min_length=1,
         max_length=128,
         description="Whose documents are indexed and read.",
+    )
+    search_mode: SearchMode = Field(
+        default="hybrid",
+        description="Chunks are found by meaning (dense), by words (bm25), or by both (hybrid).",
     )
     encoder_model: str = Field(
         default="BAAI/bge-large-en-v1.5",

@@ -150,6 +150,8 @@ def parse(content: Content) -> Document:
         canonical_url=_encodable(document.canonical_url),
         text=text,
         attributes=document.attributes,
+        anchors=[(_encodable(words), _encodable(anchor)) for words, anchor in document.anchors],
+        has_slugs=document.has_slugs,
     )
 
 

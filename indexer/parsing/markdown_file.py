@@ -28,6 +28,7 @@ def parse(content: Content) -> Document:
         title=str(title).strip() if isinstance(title, str | int | float) else first_title(body),
         text=body,
         attributes=attributes,
+        has_slugs=True,
     )
 
 

@@ -8,6 +8,7 @@ import trafilatura
 
 from indexer.documents import Content, Document
 from indexer.parsing.decoding import decode
+from indexer.parsing.heading_ids import heading_ids
 from indexer.parsing.html_to_text import to_markdown, tree
 from indexer.parsing.markdown import first_title
 
@@ -20,11 +21,13 @@ def parse(content: Content) -> Document:
     page = tree(decode(content.data, _declared_encoding(content.data)))
     title = " ".join(str(page.xpath("string(//title)")).split())
     canonical_url = str(page.xpath("string(//link[@rel='canonical']/@href)")).strip()
-    text = _main_content(page)
+    region, whole = _main_region(page)
+    text = (not whole and _by_statistics(page)) or to_markdown(region)
     return Document(
         title=first_title(text) or title,
         canonical_url=canonical_url if _ABSOLUTE.match(canonical_url) else "",
         text=text,
+        anchors=heading_ids(region if whole else page),
     )
 
 
@@ -34,8 +37,10 @@ def _declared_encoding(data: bytes) -> str:
     return declaration[1].decode("ascii") if declaration else ""
 
 
-def _main_content(page: lxml.html.HtmlElement) -> str:
-    """What the page is about, without what surrounds it on every page of its site.
+def _main_region(page: lxml.html.HtmlElement) -> tuple[lxml.html.HtmlElement, bool]:
+    """What holds what the page is about, and whether all of it is read, or what statistics take.
+
+    What surrounds it on every page of the site is dropped from the page.
 
     Three kinds of page are told apart by what they say of themselves:
 
@@ -57,8 +62,7 @@ def _main_content(page: lxml.html.HtmlElement) -> str:
         whole = not is_article and links < _LINKS_IN_REGION
     else:
         whole = links < _LINKS_IN_PROSE
-    whole = whole or sum(1 for _ in region.iter()) > _MOST_ELEMENTS_OF_AN_ARTICLE
-    return (not whole and _by_statistics(page)) or to_markdown(region)
+    return region, whole or sum(1 for _ in region.iter()) > _MOST_ELEMENTS_OF_AN_ARTICLE
 
 
 def _by_statistics(page: lxml.html.HtmlElement) -> str:

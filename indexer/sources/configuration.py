@@ -14,6 +14,9 @@
     location = "https://docs.example.org/sitemap.xml"
     tenant = "public"
 
+    [attributes]                 # what filters may use; a document that has another type is skipped
+    year = "integer"             # or "string", "number", "boolean"
+
     [[golden.queries]]           # what a new generation must find before readers see it
     query = "How do I reset the router?"
     expect = "reset.md"
@@ -32,6 +35,8 @@ from msgspec import Meta
 
 from indexer.errors import ConfigurationUnusable
 from indexer.gate import GoldenQueries
+from indexer.index.attributes import declared_types
+from indexer.index.records import AttributeType
 from indexer.sources.attributes import json_attributes
 from indexer.sources.patterns import Patterns
 
@@ -101,10 +106,12 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
     sources: list[Source]
     golden: GoldenQueries = GoldenQueries()
+    attributes: dict[str, AttributeType] = {}
+    """Those that filters may use, by name and in the order of names."""
 
 
 def load_configuration(path: Path, default_tenant: str) -> Configuration:
-    """The sources that the TOML file at `path` lists, and the golden queries.
+    """The sources, the golden queries and the attributes that the TOML file at `path` lists.
 
     Paths in it are relative to its folder; "~" is the home folder, and nothing else is expanded.
     Raises ConfigurationUnusable with one line that names file, entry and field.
@@ -117,8 +124,9 @@ def load_configuration(path: Path, default_tenant: str) -> Configuration:
     except ValueError as exc:
         raise ConfigurationUnusable(f"{path} is no TOML: {exc}") from exc
     try:
-        _refuse_unknown(tables, ("source", "web", "golden"))
+        _refuse_unknown(tables, ("source", "web", "golden", "attributes"))
         golden = _converted(tables.get("golden", {}), GoldenQueries, "golden.")
+        attributes = _attributes(tables.get("attributes", {}))
         entries, web = _entries(tables)
     except ValueError as exc:
         raise ConfigurationUnusable(f"{path}: {exc}") from exc
@@ -126,7 +134,7 @@ def load_configuration(path: Path, default_tenant: str) -> Configuration:
         _source(entry, web, default_tenant, path, number)
         for number, entry in enumerate(entries, start=1)
     ]
-    return Configuration(sources=sources, golden=golden)
+    return Configuration(sources=sources, golden=golden, attributes=attributes)
 
 
 def sources_of(arguments: Sequence[str], tenant: str) -> list[Source]:
@@ -157,6 +165,13 @@ def _entries(tables: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, An
     if not entries:
         raise ValueError("there is no [[source]] in it")
     return entries, web
+
+
+def _attributes(table: Any) -> dict[str, AttributeType]:
+    try:
+        return declared_types(table)
+    except ValueError as exc:
+        raise ValueError(f"attributes: {exc}") from exc
 
 
 def _source(entry: dict[str, Any], web: Any, tenant: str, path: Path, number: int) -> Source:

@@ -22,7 +22,13 @@ from indexer.engines.local import Pipeline
 from indexer.index.collection import IndexWriter
 from indexer.index.embedding import Encoder, Vectors
 from indexer.parsing.workers import Workers
-from indexer.parts import chunker_settings, configuration, parse_processes, tools_of
+from indexer.parts import (
+    chunker_settings,
+    configuration,
+    fingerprint_of,
+    parse_processes,
+    tools_of,
+)
 from indexer.preparation import Preparation
 from indexer.run import Rules, Run
 from indexer.settings import RunSettings
@@ -102,8 +108,10 @@ def _runs(settings: RunSettings) -> dict[str, float]:
     encoder.encode_passages(_WARM_UP)
     loaded = _peak_mib()
     recording = _Recording(encoder)
-    sources = configuration(settings).sources
+    configured = configuration(settings)
+    sources = configured.sources
     chunker = chunker_settings(settings, encoder)
+    fingerprint = fingerprint_of(settings, configured.attributes, encoder, chunker)
     rules = Rules(
         tenants=sorted({source.tenant for source in sources}),
         default_tenant=settings.tenant,
@@ -121,7 +129,7 @@ def _runs(settings: RunSettings) -> dict[str, float]:
             ) as workers,
             writer.lease(settings.lease_duration_s) as lease,
         ):
-            tools = tools_of(writer, recording, workers, chunker)
+            tools = tools_of(writer, recording, workers, chunker, fingerprint)
             job = Run(tools, Pipeline(tools), rules, search=lambda _: lambda *_: [])
             reports.append(job.execute(Listing(sources), run=lease.run))
     peak = _peak_mib()

@@ -91,7 +91,7 @@ def main() -> int:
     """Print a table with one line for each variant."""
     given = _arguments()
     encoder = _encoder(given)
-    documents, questions = _beir(given) if given.questions is None else _folder(given)
+    documents, questions = beir(given) if given.questions is None else _folder(given)
     chunks = list(cut(documents, encoder, given))
     report.say(
         f"{len(documents)} documents in {len(chunks)} chunks, {len(questions)} questions, "
@@ -136,7 +136,7 @@ def compare(
         scores[name] = judge(questions, chunks, queries @ matrix.T)
         first = next(iter(scores.values()))
         means = "".join(f"{values.mean():9.4f}" for values in scores[name])
-        report.say(f"{name:24}{means}   {_difference(first, scores[name])}")
+        report.say(f"{name:24}{means}   {difference(first, scores[name])}")
     return scores
 
 
@@ -181,7 +181,7 @@ def _dcg(gains: Sequence[int]) -> float:
     return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))
 
 
-def _difference(first: Scores, other: Scores) -> str:
+def difference(first: Scores, other: Scores) -> str:
     """Mean of the paired differences, with the percentile interval of its bootstrap."""
     differences = other.ndcg - first.ndcg
     if not differences.any():
@@ -197,7 +197,7 @@ def _joined(separator: str, *parts: str) -> str:
     return separator.join(part for part in parts if part)
 
 
-def _beir(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
+def beir(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
     """A BEIR folder, or all documents that answer a question and some of the others."""
     answers: dict[str, dict[str, int]] = defaultdict(dict)
     lines = (given.folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]

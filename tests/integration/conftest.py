@@ -13,7 +13,8 @@ from indexer.engines.local import Pipeline
 from indexer.index.collection import Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.passages import passage
-from indexer.index.records import Fingerprint, Hit
+from indexer.index.records import AttributeType, Fingerprint, Hit
+from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
 from indexer.report import Report
 from indexer.run import Rules, Run
@@ -66,7 +67,12 @@ def run_indexer(index_settings: IndexSettings, encoder: Encoder) -> RunIndexer:
     """One run over folders, as the command line makes it, but for the worker processes."""
 
     def run(
-        *paths: Path, size: int = 512, tenant: str = "default", settings: Any = None, **rules: Any
+        *paths: Path,
+        size: int = 512,
+        tenant: str = "default",
+        settings: Any = None,
+        attributes: dict[str, AttributeType] | None = None,
+        **rules: Any,
     ) -> Report:
         used = settings or index_settings
         writer = IndexWriter(used)
@@ -76,7 +82,11 @@ def run_indexer(index_settings: IndexSettings, encoder: Encoder) -> RunIndexer:
             encoder=encoder,
             workers=InThisProcess(chunker),
             passage=passage,
-            fingerprint=Fingerprint(encoder=encoder.identity, chunker=Chunker(chunker).description),
+            fingerprint=Fingerprint(
+                encoder=encoder.identity,
+                chunker=Chunker(chunker).description,
+                attributes=attributes or {},
+            ),
         )
 
         def search_in(generation: Generation) -> Callable[[str, str, int], Sequence[Hit]]:
@@ -110,7 +120,8 @@ async def _search(
 ) -> list[Hit]:
     reader = IndexReader(settings)
     try:
-        vectors = encoder.encode_queries([query])
-        return (await reader.search(generation, vectors, tenant=tenant, limit=limit))[0]
+        [vector] = encoder.encode_queries([query])
+        asked = Search(tenant=tenant, limit=limit, mode=settings.search_mode)
+        return (await reader.search(generation, [Query(query, vector)], asked))[0]
     finally:
         await reader.close()

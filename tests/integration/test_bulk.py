@@ -10,7 +10,6 @@ from pymilvus import MilvusClient
 
 from indexer.index.collection import IndexWriter
 from indexer.index.collection.bulk import BulkLoad, _imported, bulk_load
-from indexer.index.collection.generation import schema
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexUnavailable
 from indexer.index.records import Chunk, Fingerprint
@@ -82,7 +81,7 @@ def test_a_loaded_generation_is_the_one_that_requests_would_have_written(
     rows, embedded = chunks(50), vectors(50)
     with writer.lease(60) as lease:
         generation = writer.create(FINGERPRINT)
-        files = Files(schema(IDENTITY.dimension), tmp_path)
+        files = Files(generation, tmp_path)
         load = BulkLoad(files, importing.jobs(lease.check), client, generation, 10)
         load.upsert(generation, rows[:30], embedded[:30])
         load.upsert(generation, rows[30:], embedded[30:])

@@ -11,6 +11,7 @@ from indexer.index.collection import IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexUnavailable, KnowledgeBaseMissing
 from indexer.index.records import Hit
+from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
 from indexer.report import REFUSED, Report
 
@@ -23,8 +24,9 @@ async def _search(
     reader = IndexReader(settings)
     try:
         generation = await reader.published()
-        vectors = encoder.encode_queries([question])
-        return (await reader.search(generation, vectors, tenant=tenant, limit=3))[0]
+        [vector] = encoder.encode_queries([question])
+        asked = Search(tenant=tenant, limit=3, mode=settings.search_mode)
+        return (await reader.search(generation, [Query(question, vector)], asked))[0]
     finally:
         await reader.close()
 

@@ -14,8 +14,8 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from gateway.upstream import ServedModel, Upstream, UpstreamAnswer
 from indexer.index.collection import Generation, IndexReader
-from indexer.index.embedding import Vectors
 from indexer.index.records import Fingerprint, Hit
+from indexer.index.searching import Query, Search
 from tests.unit.index_fakes import IDENTITY, FakeEncoder, FakeWriter
 
 COMPLETION = b'{"id":"c","choices":[{"index":0,"message":{"content":"Grass [1]."}}]}'
@@ -31,8 +31,11 @@ class FakeReader(IndexReader):
         """Raised by every call while it is set."""
         self.search_failures: list[Exception] = []
         """Raised by the next searches, one each."""
-        self.searches: list[tuple[str, tuple[int, ...], str, int]] = []
-        """Collection, shape of the vectors, tenant and limit of each search."""
+        self.searches: list[tuple[str, list[Query], Search]] = []
+        """Collection, questions and manner of each search."""
+        self.around: list[Hit] = []
+        """What stands around every hit."""
+        self.asked_around: list[tuple[str, list[str], str, int]] = []
         self.closed = 0
 
     async def published(self) -> Generation:
@@ -41,14 +44,21 @@ class FakeReader(IndexReader):
         return self.generation
 
     async def search(
-        self, generation: Generation, vectors: Vectors, *, tenant: str, limit: int
+        self, generation: Generation, queries: Sequence[Query], search: Search
     ) -> list[list[Hit]]:
-        self.searches.append((generation.collection, vectors.shape, tenant, limit))
+        self.searches.append((generation.collection, list(queries), search))
         if self.search_failures:
             raise self.search_failures.pop(0)
         if self.failure is not None:
             raise self.failure
-        return [self.hits[:limit] for _ in vectors]
+        return [self.hits[: search.limit] for _ in queries]
+
+    async def neighbours(
+        self, generation: Generation, hits: Sequence[Hit], tenant: str, distance: int
+    ) -> list[Hit]:
+        ids = [hit.chunk_id for hit in hits]
+        self.asked_around.append((generation.collection, ids, tenant, distance))
+        return self.around
 
     async def close(self) -> None:
         self.closed += 1
@@ -135,8 +145,16 @@ def hits(make_hit: MakeHit) -> list[Hit]:
     """Three hits, best first; the first and the last are from one source."""
     return [
         make_hit(chunk_id="c1", text="Llamas eat grass.", score=0.9),
-        make_hit(chunk_id="c2", source="docs/orbit.md", title="Orbits", text="GEO is high."),
-        make_hit(chunk_id="c3", text="Llamas drink little.", score=0.5),
+        make_hit(
+            chunk_id="c2",
+            document_id="d2",
+            source="docs/orbit.md",
+            title="Orbits",
+            text="GEO is high.",
+        ),
+        make_hit(
+            chunk_id="c3", ordinal=1, start=20, end=40, text="Llamas drink little.", score=0.5
+        ),
     ]
 
 

@@ -22,6 +22,7 @@ COMPOSITION_ROOTS = {"gateway/app.py", "indexer/__main__.py"}
 CONSTRUCTED = {"IndexReader", "IndexWriter", "Upstream", "AsyncOpenAI", "OpenAI", "Encoder"}
 FACTORIES = {"Upstream.connect", "Encoder.load"}
 DEFINING_MODULES = {
+    "indexer/index/collection/contents.py",
     "indexer/index/collection/reader.py",
     "indexer/index/collection/writer.py",
     "indexer/index/embedding.py",
@@ -201,12 +202,13 @@ RULES = [
         ],
     ),
     Rule(
-        "torch is imported by the embedding module alone",
+        "torch is imported by the modules of the two kinds of encoders alone",
         vendors_only_in(
-            {"sentence_transformers", "torch", "transformers"}, {"indexer/index/embedding.py"}
+            {"sentence_transformers", "torch", "transformers"},
+            {"indexer/index/embedding.py", "gateway/retrieval/cross_encoder.py"},
         ),
         [
-            ("gateway/retrieval.py", "import torch.nn"),
+            ("gateway/retrieval/retriever.py", "import torch.nn"),
             ("indexer/run.py", "def f():\n    from sentence_transformers import util"),
         ],
     ),

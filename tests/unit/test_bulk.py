@@ -98,7 +98,7 @@ def vectors(count: int) -> Vectors:
 @contextmanager
 def files_in(folder: Path, storage: BulkStorage | None = None) -> Iterator[Any]:
     folder.mkdir(exist_ok=True)
-    files = Files(schema(IDENTITY.dimension), folder, storage)
+    files = Files(GENERATION, folder, storage)
     try:
         yield files
     finally:
@@ -130,7 +130,7 @@ def test_a_file_has_no_column_for_what_milvus_derives_itself(tmp_path: Path) -> 
         files.flush()
         columns = pq.read_schema(files.paths[0][0]).names
 
-    assert columns == [*Chunk.__struct_fields__, "dense"]
+    assert set(columns) == {*Chunk.__struct_fields__, "terms", "dense"}
     assert "sparse" in [field.name for field in schema(4).fields]
 
 
@@ -216,7 +216,7 @@ def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: FakeBucket) 
 def test_an_endpoint_that_is_none_is_told(tmp_path: Path, bucket: FakeBucket) -> None:
     wrong = msgspec.structs.replace(bucket.storage, endpoint="http://x/y")
     with pytest.raises(IndexUnavailable, match="path"):
-        Files(schema(IDENTITY.dimension), tmp_path, wrong)
+        Files(GENERATION, tmp_path, wrong)
 
 
 def load(files: Any, milvus: FakeMilvus, client: FakeClient) -> BulkLoad:

@@ -64,7 +64,7 @@ def test_the_difference_comes_with_its_interval() -> None:
     first = np.zeros(200)
     other = np.tile([0.0, 0.0, 0.0, 0.4], 50)
 
-    described = measure_passages._difference(
+    described = measure_passages.difference(
         Scores(first, first, first), Scores(other, other, other)
     )
 
@@ -84,7 +84,7 @@ def beir(folder: Path, documents: int) -> argparse.Namespace:
 
 
 def test_a_part_of_a_corpus_has_all_that_answers(tmp_path: Path) -> None:
-    documents, questions = measure_passages._beir(beir(tmp_path, documents=4))
+    documents, questions = measure_passages.beir(beir(tmp_path, documents=4))
 
     assert len(documents) == 4
     assert "d7" in {document.name for document in documents}

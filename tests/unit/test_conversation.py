@@ -4,9 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.conversation import Conversation, RetrievalOptions
+from gateway.conversation import Conversation
 from gateway.errors import InvalidRequest
+from gateway.retrieval.options import RetrievalOptions
 
 HELLO = b'{"role":"user","content":"Hello?"}'
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -15,6 +18,10 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}
 def conversation(*messages: bytes, fields: bytes = b"") -> Conversation:
     listed = b",".join(messages or (HELLO,))
     return Conversation(b'{"messages":[' + listed + b"]" + fields + b"}")
+
+
+def asking(fields: dict[str, Any]) -> Conversation:
+    return Conversation(msgspec.json.encode({"messages": [{"role": "user"}], **fields}))
 
 
 def encoded(of: Conversation, defaults: dict[str, float] | None = None) -> bytes:
@@ -134,17 +141,171 @@ def test_the_question_is_found_behind_tool_and_assistant_turns() -> None:
     assert messages[0]["content"] == "first"
 
 
+def test_what_else_the_question_has_is_relayed_byte_for_byte() -> None:
+    of = conversation(rb'{"weight":1e0,"role":"user","content":"Hi","name":"\u00e9"}')
+    of.augment("prompt")
+
+    assert rb'{"weight":1e0,"role":"user","content":"prompt","name":"\u00e9"}' in encoded(of)
+
+
+def test_augmenting_again_begins_with_what_came() -> None:
+    of = conversation(spoken("user", "old"), spoken("assistant", "older"), HELLO)
+    of.augment("first", forgotten=1)
+    of.augment("second")
+    assert [message["content"] for message in decoded(of)["messages"]] == ["old", "older", "second"]
+
+    of.augment(None, forgotten=1)
+    assert [message["content"] for message in decoded(of)["messages"]] == ["Hello?"]
+    assert of.question == "Hello?"
+
+
+def spoken(role: str, content: Any = None, **more: Any) -> bytes:
+    return msgspec.json.encode({"role": role, "content": content, **more})
+
+
+def calling(*calls: str) -> bytes:
+    return spoken("assistant", tool_calls=[{"id": call} for call in calls])
+
+
+def result(call: str) -> bytes:
+    return spoken("tool", "5", tool_call_id=call)
+
+
+USER, ASSISTANT, SYSTEM = spoken("user", "u"), spoken("assistant", "a"), spoken("system", "s")
+
+
+@pytest.mark.parametrize(
+    ("messages", "exchanges"),
+    [
+        ([USER], []),
+        ([SYSTEM, USER], []),
+        ([SYSTEM, USER, ASSISTANT, USER], [[1, 2]]),
+        ([USER, ASSISTANT, USER, ASSISTANT, USER], [[0, 1], [2, 3]]),
+        ([ASSISTANT, USER, USER, ASSISTANT, USER], [[0], [1], [2, 3]]),
+        ([SYSTEM, USER, SYSTEM, ASSISTANT, spoken("developer"), USER], [[1, 3]]),
+        ([USER, calling("1", "2"), result("1"), result("2"), ASSISTANT, USER], [[0, 1, 2, 3, 4]]),
+        # Ids that a model counts anew belong to the last call of that id.
+        (
+            [USER, calling("1"), result("1"), USER, calling("1"), result("1"), USER],
+            [[0, 1, 2], [3, 4, 5]],
+        ),
+        # A turn of the user came before the result.
+        (
+            [USER, ASSISTANT, USER, calling("1"), USER, result("1"), USER],
+            [[0, 1], [2, 3, 4, 5]],
+        ),
+        # What answers a call after the question keeps the call.
+        ([USER, ASSISTANT, USER, calling("1"), USER, result("1")], [[0, 1]]),
+        ([USER, calling("1"), USER, ASSISTANT, USER, result("1")], []),
+        ([USER, calling("1"), USER, calling("2"), result("1"), USER, result("2")], []),
+        # Calls of the question itself.
+        ([USER, ASSISTANT, USER, calling("1"), result("1")], [[0, 1]]),
+        ([ASSISTANT, SYSTEM], []),
+        ([b'{"role":"user","content":"u"}', b'{"role":5}', USER], []),
+        ([USER, spoken("assistant", tool_calls="x"), USER], []),
+    ],
+)
+def test_exchanges_are_what_can_be_forgotten_together(
+    messages: list[bytes], exchanges: list[list[int]]
+) -> None:
+    assert conversation(*messages).exchanges == exchanges
+
+
+ROLES = st.sampled_from([USER, ASSISTANT, SYSTEM, calling("1"), result("1"), calling("2", "3")])
+
+
+@given(st.lists(ROLES, max_size=12), st.lists(ROLES, max_size=4), st.integers(0, 6))
+def test_forgetting_keeps_order_system_question_and_what_belongs_together(
+    before: list[bytes], after: list[bytes], forgotten: int
+) -> None:
+    of = conversation(*before, HELLO, *after)
+    kept = [bytes(message) for message in of.messages(None, forgotten)]
+    gone = {place for exchange in of.exchanges[:forgotten] for place in exchange}
+    messages = [*before, HELLO, *after]
+
+    assert kept == [message for place, message in enumerate(messages) if place not in gone]
+    assert kept.count(SYSTEM) == messages.count(SYSTEM)
+    last = max(place for place, each in enumerate(messages) if each in (HELLO, USER))
+    assert not gone & set(range(last, len(messages)))
+    for result_at, call_at in _answered(messages).items():
+        assert (result_at in gone) is (call_at in gone)
+
+
+def _answered(messages: list[bytes]) -> dict[int, int]:
+    """Which call each result answers, by place."""
+    calls: dict[str, int] = {}
+    answered: dict[int, int] = {}
+    for place, message in enumerate(messages):
+        fields = msgspec.json.decode(message, type=dict[str, Any])
+        calls |= {call["id"]: place for call in fields.get("tool_calls", [])}
+        if (call := fields.get("tool_call_id")) in calls:
+            answered[place] = calls[call]
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("fields", "room"),
+    [
+        ({}, 256),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 9, "max_tokens": 5}, 9),
+        ({"max_completion_tokens": None, "max_tokens": 700}, 700),
+        ({"max_tokens": 0}, 1),
+        ({"max_tokens": "many"}, 256),
+        ({"min_tokens": 300}, 300),
+        ({"min_tokens": 3}, 256),
+        ({"min_tokens": 300, "max_tokens": 400}, 400),
+    ],
+)
+def test_the_length_of_the_answer_is_what_the_client_said(
+    fields: dict[str, Any], room: int
+) -> None:
+    assert asking(fields).answer_tokens(256) == room
+
+
+@pytest.mark.parametrize(
+    ("fields", "bounded"),
+    [
+        ({}, True),
+        ({"tools": [{}], "chat_template": None, "documents": None}, True),
+        ({"chat_template": "x"}, False),
+        ({"chat_template_kwargs": {}}, False),
+        ({"documents": []}, False),
+    ],
+)
+def test_options_of_the_template_may_make_a_prompt_longer_than_its_messages(
+    fields: dict[str, Any], bounded: bool
+) -> None:
+    assert asking(fields).bounded is bounded
+
+
+@pytest.mark.parametrize(
+    ("content", "bounded"),
+    [
+        ("text", True),
+        (None, True),
+        ([{"type": "text", "text": "a"}], True),
+        ([{"type": "text", "text": "a"}, IMAGE], False),
+        ([{"type": "refusal", "refusal": "no"}], False),
+    ],
+)
+def test_images_anywhere_are_longer_than_their_text(content: Any, bounded: bool) -> None:
+    of = conversation(spoken("assistant", content), HELLO)
+
+    assert of.bounded is bounded
+
+
 def test_a_conversation_without_a_user_turn_asks_nothing() -> None:
     assert conversation(b'{"role":"system","content":"Be brief."}').question == ""
 
 
-def test_images_stay_beside_the_prompt_that_takes_the_place_of_all_text() -> None:
+def test_images_stay_before_the_prompt_that_takes_the_place_of_all_text() -> None:
     parts = [{"type": "text", "text": "a"}, IMAGE, {"type": "text", "text": "b"}, {"type": "other"}]
     of = conversation(msgspec.json.encode({"role": "user", "content": parts}))
     of.augment("prompt “é”")
 
     [message] = decoded(of)["messages"]
-    assert message["content"] == [{"type": "text", "text": "prompt “é”"}, IMAGE, {"type": "other"}]
+    assert message["content"] == [IMAGE, {"type": "other"}, {"type": "text", "text": "prompt “é”"}]
 
 
 @pytest.mark.parametrize(("field", "stream"), [(b"", False), (b',"stream":true', True),

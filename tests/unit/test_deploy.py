@@ -137,7 +137,7 @@ def test_every_variable_in_the_example_has_its_line_of_explanation(name: str) ->
 def test_every_setting_is_in_the_example_with_its_default(name: str) -> None:
     ours = compose_variables().get(name)
 
-    assert EXAMPLE[name][1] == (ours or default_of(ALL_FIELDS[name]))
+    assert EXAMPLE[name][1].strip('"') == (ours or default_of(ALL_FIELDS[name]))
 
 
 def test_every_groundserve_variable_is_a_setting() -> None:

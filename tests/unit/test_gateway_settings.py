@@ -44,6 +44,21 @@ VALUES: dict[str, tuple[str, str]] = {
     "poll_interval_s": ("0.5", "5"),
     "encoder_threads": ("1", "8"),
     "max_num_results": ("1", "50"),
+    "search_mode": ("dense", "bm25"),
+    "candidates": ("1", "200"),
+    "text_weight": ("0", "1"),
+    "score_threshold": ("0.5", "1"),
+    "relevance_threshold": ("0.5", "1"),
+    "when_nothing_found": ("refuse", "fail"),
+    "refusal": ("No.", "Not in the documents."),
+    "neighbours": ("1", "5"),
+    "document_share": ("0.1", "0.5"),
+    "reranker_model": ("org/reranker", "/models/reranker"),
+    "reranker_url": ("http://a/v1", "https://b/v1"),
+    "reranker_api_key": ("key-a", "key-b"),
+    "num_queries": ("2", "5"),
+    "rewrite_timeout_s": ("0", "1.5"),
+    "answer_tokens": ("1", "1000"),
     "prompt_template": (__file__, str(ROOT / "pyproject.toml")),
     "temperature": ("0", "2"),
     "top_p": ("0.1", "1"),
@@ -62,7 +77,7 @@ def same(got: str, stated: str) -> bool:
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert set(VALUES) | {"retrieval"} == set(GatewaySettings.model_fields)
+    assert set(VALUES) | {"retrieval", "trim_history"} == set(GatewaySettings.model_fields)
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))

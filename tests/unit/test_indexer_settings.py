@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[float, float]] = {
 """Numbers with a least and a greatest value."""
 OTHERS: dict[str, tuple[str, str]] = {
     "config": ("a.toml", "b.toml"),
+    "language": ("german", "none"),
     "passage_headings": ("false", "true"),
     "parse_timeout_s": ("5.0", "7.0"),
     "parse_memory_mib": ("512", "4096"),

@@ -1,21 +1,20 @@
 """Which model a name means, while vLLM is swapped behind it."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from gateway.errors import ModelNotFound, UpstreamBroken, UpstreamUnavailable
-from gateway.models import Models
-
-if TYPE_CHECKING:
-    from tests.unit.conftest import FakeUpstream
+from gateway.models import Loaded, Models
+from gateway.upstream import ServedModel
+from tests.unit.conftest import FakeUpstream
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def models(upstream: "FakeUpstream") -> Models:
+def models(upstream: FakeUpstream) -> Models:
     return Models(upstream, poll_interval_s=0.001)
 
 
@@ -24,14 +23,14 @@ async def test_default_is_whatever_is_served(models: Models, requested: str | No
     assert await models.resolve(requested) == "org/model-a"
 
 
-async def test_a_model_is_found_by_its_name(models: Models, upstream: "FakeUpstream") -> None:
+async def test_a_model_is_found_by_its_name(models: Models, upstream: FakeUpstream) -> None:
     upstream.served = ["base", "adapter"]
 
     assert await models.resolve("adapter") == "adapter"
     assert await models.resolve(None) == "base"
 
 
-async def test_what_is_known_is_not_asked_again(models: Models, upstream: "FakeUpstream") -> None:
+async def test_what_is_known_is_not_asked_again(models: Models, upstream: FakeUpstream) -> None:
     for _ in range(5):
         await models.resolve(None)
         await models.resolve("org/model-a")
@@ -40,7 +39,7 @@ async def test_what_is_known_is_not_asked_again(models: Models, upstream: "FakeU
 
 
 async def test_an_unknown_name_is_asked_for_once_more_and_then_refused_with_those_there_are(
-    models: Models, upstream: "FakeUpstream"
+    models: Models, upstream: FakeUpstream
 ) -> None:
     await models.resolve(None)
     with pytest.raises(ModelNotFound, match=r"'gpt-4'.*default, org/model-a") as refused:
@@ -51,7 +50,7 @@ async def test_an_unknown_name_is_asked_for_once_more_and_then_refused_with_thos
 
 
 async def test_a_swapped_model_is_found_by_its_name_at_once(
-    models: Models, upstream: "FakeUpstream"
+    models: Models, upstream: FakeUpstream
 ) -> None:
     await models.resolve(None)
     upstream.served = ["org/model-b"]
@@ -61,7 +60,7 @@ async def test_a_swapped_model_is_found_by_its_name_at_once(
 
 
 async def test_while_nothing_is_loaded_the_model_server_is_unavailable_and_no_name_wrong(
-    models: Models, upstream: "FakeUpstream"
+    models: Models, upstream: FakeUpstream
 ) -> None:
     upstream.served = []
 
@@ -72,7 +71,7 @@ async def test_while_nothing_is_loaded_the_model_server_is_unavailable_and_no_na
 
 @pytest.mark.parametrize("failure", [UpstreamUnavailable("away"), UpstreamBroken("odd")])
 async def test_what_was_served_is_forgotten_when_vllm_fails(
-    models: Models, upstream: "FakeUpstream", failure: Exception
+    models: Models, upstream: FakeUpstream, failure: Exception
 ) -> None:
     await models.resolve(None)
     upstream.failure = failure
@@ -86,7 +85,7 @@ async def test_what_was_served_is_forgotten_when_vllm_fails(
 
 
 async def test_watching_notices_a_swap_even_after_a_failure(
-    models: Models, upstream: "FakeUpstream"
+    models: Models, upstream: FakeUpstream
 ) -> None:
     watching = asyncio.create_task(models.watch())
     try:
@@ -101,9 +100,49 @@ async def test_watching_notices_a_swap_even_after_a_failure(
         watching.cancel()
 
 
-async def _asked(upstream: "FakeUpstream", times: int) -> None:
+async def _asked(upstream: FakeUpstream, times: int) -> None:
     """Wait until vLLM was asked `times` more."""
     async with asyncio.timeout(10):
         for _ in range(times):
             upstream.was_asked.clear()
             await upstream.was_asked.wait()
+
+
+class ListedUpstream(FakeUpstream):
+    """Serves entries as vLLM lists them."""
+
+    def __init__(self, *entries: dict[str, Any]) -> None:
+        super().__init__()
+        self.entries = entries
+
+    async def models(self) -> list[ServedModel]:
+        return [ServedModel(entry["id"], entry) for entry in self.entries]
+
+
+@pytest.mark.parametrize(
+    ("requested", "loaded"),
+    [
+        (None, Loaded("base", 16384)),
+        ("default", Loaded("base", 16384)),
+        ("other", Loaded("other", 1000)),
+        ("adapter", Loaded("adapter", 16384)),
+        ("adapter of the other", Loaded("adapter of the other", 1000)),
+        ("orphan", Loaded("orphan", None)),
+        ("silent", Loaded("silent", None)),
+        ("odd", Loaded("odd", None)),
+    ],
+)
+async def test_a_model_is_as_long_as_vllm_says_an_adapter_as_long_as_its_model(
+    requested: str | None, loaded: Loaded
+) -> None:
+    upstream = ListedUpstream(
+        {"id": "base", "max_model_len": 16384},
+        {"id": "adapter", "parent": "base", "max_model_len": None},
+        {"id": "other", "max_model_len": 1000},
+        {"id": "adapter of the other", "parent": "other"},
+        {"id": "orphan", "parent": "gone"},
+        {"id": "silent"},
+        {"id": "odd", "max_model_len": "long"},
+    )
+
+    assert await Models(upstream, poll_interval_s=1).loaded(requested) == loaded

@@ -108,6 +108,7 @@ def test_a_fingerprint_comes_back_from_json_as_it_was() -> None:
         {"encoder": msgspec.structs.replace(IDENTITY, dimension=2)},
         {"chunker": "another"},
         {"metric": "IP"},
+        {"attributes": {"year": "integer"}},
         {"schema_version": -1},
     ],
 )

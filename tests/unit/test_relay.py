@@ -278,7 +278,7 @@ async def test_a_whole_completion_gets_context_and_annotations_in_each_message(
 
     assert first["annotations"] == annotations("Grass [1].", grounding.hits) != []
     assert second["annotations"] == []
-    assert first["context"] == second["context"] == context(grounding.question, grounding.hits)
+    assert first["context"] == second["context"] == context(grounding.question, grounding.hits, 0)
     for message in (first, second):
         del message["context"], message["annotations"]
     assert answer == msgspec.json.decode(body)
@@ -290,7 +290,7 @@ async def test_a_message_of_tool_calls_has_no_text_to_cite_from(grounding: Groun
 
     [entry] = answer["choices"]
     assert entry["message"] == message | {
-        "context": context(grounding.question, grounding.hits),
+        "context": context(grounding.question, grounding.hits, 0),
         "annotations": [],
     }
 

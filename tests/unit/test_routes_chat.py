@@ -57,7 +57,7 @@ def test_a_plain_answer_has_context_and_annotations(
     assert response.headers["content-type"].startswith("application/json")
     assert response.json()["choices"][0]["message"] == {
         "content": "Grass [1].",
-        "context": context(ASKED, hits[:2]),
+        "context": context(ASKED, hits[:2], invalid_citations=0),
         "annotations": annotations("Grass [1].", hits[:2]),
     }
     assert answer.closed == 1
@@ -84,7 +84,10 @@ def test_the_search_is_for_the_question_among_the_rows_of_the_tenant(
     client.post(CHAT, json=QUESTION | {"retrieval": {"max_num_results": 3}})
 
     assert encoder.calls == [[f"query: {ASKED}"]]
-    assert reader.searches == [("documents__g1", (1, 4), "acme", 3)]
+    [(collection, [query], search)] = reader.searches
+    assert (collection, query.text, search.tenant) == ("documents__g1", ASKED, "acme")
+    assert query.vector is not None
+    assert query.vector.shape == (4,)
 
 
 def test_a_stream_comes_as_events_with_context_and_annotations(
@@ -188,7 +191,8 @@ def test_a_question_that_finds_nothing_is_asked_as_it_is_with_an_empty_context(
 def test_the_time_of_each_stage_is_told(client: Client) -> None:
     timing = client.post(CHAT, json=QUESTION).headers["server-timing"]
 
-    assert re.fullmatch(r"embed;dur=\d+\.\d, search;dur=\d+\.\d", timing)
+    stages = [r"understand", r"embed", r"search", r"fit"]
+    assert re.fullmatch(", ".join(rf"{stage};dur=\d+\.\d" for stage in stages), timing)
 
 
 def test_a_plain_answer_that_breaks_off_is_an_error(client: Client, answer: "FakeAnswer") -> None:

@@ -11,7 +11,7 @@ import pytest
 import respx
 
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
-from gateway.upstream import Upstream
+from gateway.upstream import Count, Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -224,6 +224,66 @@ async def test_asking_for_models_fails_at_once(
         await vllm.models()
 
     assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "tokenize"),
+    [
+        ("http://vllm.test/v1", "http://vllm.test/tokenize"),
+        ("http://vllm.test:8000/v1/", "http://vllm.test:8000/tokenize"),
+        ("http://vllm.test/llm/v1", "http://vllm.test/llm/tokenize"),
+        ("http://vllm.test", "http://vllm.test/tokenize"),
+    ],
+)
+async def test_tokens_are_counted_beside_v1_with_the_same_key(
+    httpx2_mock: respx.Router, base: str, tokenize: str
+) -> None:
+    counted = {"count": 7, "max_model_len": 4096, "tokens": [1, 2], "token_strs": None}
+    route = httpx2_mock.post(tokenize).respond(json=counted)
+    async with openai.AsyncOpenAI(base_url=base, api_key="the key", max_retries=0) as client:
+        count = await Upstream(client, ATTEMPTS).tokenize(b'{"messages" : []}')
+
+    assert count == Count(7, 4096)
+    assert route.call_count == 1
+    request = route.calls.last.request
+    assert request.content == b'{"messages" : []}'
+    assert request.headers["authorization"] == "Bearer the key"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b'{"count":7}', b'{"count":"7","max_model_len":1}', b"\xff"]
+)
+async def test_a_count_that_makes_no_sense_is_a_broken_answer(
+    vllm: Upstream, httpx2_mock: respx.Router, body: bytes
+) -> None:
+    route = httpx2_mock.post("http://vllm.test/tokenize").respond(content=body)
+    with pytest.raises(UpstreamBroken, match="makes no sense"):
+        await vllm.tokenize(b"{}")
+
+    assert route.call_count == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "asked"),
+    [
+        (httpcore2.ConnectError("refused"), UpstreamUnavailable, ATTEMPTS),
+        (error(503, "loading"), UpstreamUnavailable, ATTEMPTS),
+        (httpcore2.ReadTimeout("silence"), UpstreamBroken, 1),
+        (error(404, "Not Found"), UpstreamRejected, 1),
+    ],
+)
+async def test_counting_fails_as_generating_does(
+    vllm: Upstream,
+    httpx2_mock: respx.Router,
+    fault: Any,
+    expected: type[UpstreamFailure],
+    asked: int,
+) -> None:
+    route = httpx2_mock.post("http://vllm.test/tokenize").mock(side_effect=[fault] * ATTEMPTS)
+    with pytest.raises(expected):
+        await vllm.tokenize(b"{}")
+
+    assert route.call_count == asked
 
 
 EXPORTED: dict[str, type[Exception]] = {

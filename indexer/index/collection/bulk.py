@@ -17,12 +17,7 @@ import msgspec
 from pymilvus import MilvusClient
 
 from indexer.index.collection.failures import translated_errors
-from indexer.index.collection.generation import (
-    BULK_LOAD_PROPERTY,
-    GRPC_OPTIONS,
-    Generation,
-    schema,
-)
+from indexer.index.collection.generation import BULK_LOAD_PROPERTY, GRPC_OPTIONS, Generation
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexRefused
 from indexer.index.records import Chunk
@@ -132,12 +127,11 @@ def bulk_load(
     IndexRefused when a package is missing, and IndexUnavailable.
     """
     files_class, jobs_class = _imported()
-    fields = schema(generation.fingerprint.encoder.dimension)
     with tempfile.TemporaryDirectory(prefix="bulk-") as folder:
         if isinstance(storage, Path):
-            files = files_class(fields, storage)
+            files = files_class(generation, storage)
         else:
-            files = files_class(fields, Path(folder), storage)
+            files = files_class(generation, Path(folder), storage)
         try:
             with translated_errors():
                 client = MilvusClient(

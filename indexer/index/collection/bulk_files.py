@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import urllib3
 from minio import Minio
 from minio.error import MinioException
-from pymilvus import CollectionSchema, MilvusException
+from pymilvus import MilvusException
 from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter, RemoteBulkWriter
 
 from indexer.index.collection.bulk import BulkStorage
+from indexer.index.collection.generation import Generation, schema
+from indexer.index.collection.rows import Rows
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexRefused, IndexUnavailable
 from indexer.index.records import Chunk
@@ -53,16 +54,21 @@ class Files:
     """Parquet files, in a bucket or in a folder that Milvus reads under the same path."""
 
     def __init__(
-        self, schema: CollectionSchema, folder: Path, storage: BulkStorage | None = None
+        self,
+        generation: Generation,
+        folder: Path,
+        storage: BulkStorage | None = None,
     ) -> None:
         """`folder` holds a file until it is in the bucket. Raises IndexUnavailable."""
         self._storage = storage
+        self._rows = Rows(generation)
+        fields = schema(generation.fingerprint.encoder.dimension)
         with _translated("opened"):
             if storage is None:
-                self._writer: Any = _LocalWriter(schema, str(folder), _NEVER, BulkFileType.PARQUET)
+                self._writer: Any = _LocalWriter(fields, str(folder), _NEVER, BulkFileType.PARQUET)
             else:
                 self._writer = _RemoteWriter(
-                    schema,
+                    fields,
                     storage.prefix,
                     RemoteBulkWriter.S3ConnectParam(
                         bucket_name=storage.bucket,
@@ -89,8 +95,7 @@ class Files:
 
     def add(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         """Add rows, with vectors of shape (len(chunks), dimension). Raises as `flush` does."""
-        for chunk, vector in zip(chunks, vectors, strict=True):
-            row = {**msgspec.structs.asdict(chunk), "dense": vector}
+        for row in self._rows(chunks, vectors):
             try:
                 self._writer.append_row(row)
             except MilvusException as exc:

@@ -77,7 +77,7 @@ def described_generation(described: dict[str, Any]) -> Generation:
 
 
 def schema(dimension: int) -> CollectionSchema:
-    """The fields of a chunk, its vector of `dimension` floats, and BM25 over its text."""
+    """The fields of a chunk, its vector of `dimension` floats, and BM25 over its terms."""
     fields = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     fields.add_field("chunk_id", DataType.VARCHAR, max_length=32, is_primary=True)
     fields.add_field("tenant", DataType.VARCHAR, max_length=512, is_partition_key=True)
@@ -88,11 +88,13 @@ def schema(dimension: int) -> CollectionSchema:
     fields.add_field("source", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
     fields.add_field("title", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
     fields.add_field("heading_path", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
+    fields.add_field("anchor", DataType.VARCHAR, max_length=NAME_MAX_BYTES)
     fields.add_field("ordinal", DataType.INT64)
     fields.add_field("chunk_count", DataType.INT64)
     fields.add_field("start", DataType.INT64)
     fields.add_field("end", DataType.INT64)
-    fields.add_field("text", DataType.VARCHAR, max_length=TEXT_MAX_BYTES, enable_analyzer=True)
+    fields.add_field("text", DataType.VARCHAR, max_length=TEXT_MAX_BYTES)
+    fields.add_field("terms", DataType.VARCHAR, max_length=TEXT_MAX_BYTES, enable_analyzer=True)
     fields.add_field("chunk_hash", DataType.VARCHAR, max_length=32)
     fields.add_field("attributes", DataType.JSON)
     fields.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
@@ -101,7 +103,7 @@ def schema(dimension: int) -> CollectionSchema:
         Function(
             name="bm25",
             function_type=FunctionType.BM25,
-            input_field_names=["text"],
+            input_field_names=["terms"],
             output_field_names=["sparse"],
         )
     )

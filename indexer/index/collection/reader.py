@@ -1,20 +1,28 @@
 """Finds chunks: the gateway's side."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from pymilvus import AsyncMilvusClient
+from pymilvus import AnnSearchRequest, AsyncMilvusClient, RRFRanker, WeightedRanker
 
 from indexer.index.collection.failures import translated_async_errors
 from indexer.index.collection.generation import GRPC_OPTIONS, Generation, described_generation
-from indexer.index.embedding import Vectors
 from indexer.index.errors import FingerprintMismatch
-from indexer.index.filters import equals
+from indexer.index.filters import between, equals
 from indexer.index.records import SCHEMA_VERSION, Hit
+from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
+from indexer.index.terms import Terms
 
-_HIT_FIELDS = [field for field in Hit.__struct_fields__ if field not in ("chunk_id", "score")]
+RRF_K = 60
+"""Of reciprocal rank fusion: what Cormack, Clarke and Büttcher (2009) found best."""
+_HIT_FIELDS = [
+    field for field in Hit.__struct_fields__ if field not in ("chunk_id", "chunks", "score")
+]
+_FIELDS = [*_HIT_FIELDS, "run"]
+MOST_NEIGHBOURS = 1000
 
 
 class IndexReader:
@@ -26,6 +34,7 @@ class IndexReader:
     def __init__(self, settings: IndexSettings) -> None:
         self._name = settings.knowledge_base
         self._timeout_s = settings.milvus_timeout_s
+        self._terms: dict[str, Terms] = {}
         self._client = AsyncMilvusClient(
             settings.milvus_uri,
             token=settings.milvus_token.get_secret_value(),
@@ -50,33 +59,100 @@ class IndexReader:
         return generation
 
     async def search(
-        self, generation: Generation, vectors: Vectors, *, tenant: str, limit: int
+        self, generation: Generation, queries: Sequence[Query], search: Search
     ) -> list[list[Hit]]:
-        """The `limit` nearest chunks of `tenant` for each row of `vectors`, best first.
+        """The `search.limit` best chunks for each of `queries`, best first, scores in 0..1.
 
         Of a document that is being replaced at this moment the hits are those of one version,
         the new one; then more are fetched, so that the old ones take nobody's place.
         """
-        found = await self._nearest(generation, vectors, tenant, limit)
+        legs = self._legs(generation, queries, search)
+        if not legs:
+            return [[] for _ in queries]
+        found = await self._fused(generation, legs, search, search.limit)
         current = [_of_one_version(rows) for rows in found]
         if any(len(kept) < len(rows) for kept, rows in zip(current, found, strict=True)):
-            found = await self._nearest(generation, vectors, tenant, 2 * limit)
-            current = [_of_one_version(rows)[:limit] for rows in found]
-        return [[_hit(row) for row in rows] for rows in current]
+            found = await self._fused(generation, legs, search, 2 * search.limit)
+            current = [_of_one_version(rows)[: search.limit] for rows in found]
+        scale = _scale(list(legs), search)
+        return [[_hit(row, scale) for row in rows] for rows in current]
 
-    async def _nearest(
-        self, generation: Generation, vectors: Vectors, tenant: str, limit: int
-    ) -> Sequence[Sequence[Any]]:
+    async def neighbours(
+        self, generation: Generation, hits: Sequence[Hit], tenant: str, distance: int
+    ) -> list[Hit]:
+        """The chunks that stand up to `distance` before and behind each of `hits`; score 0."""
+        around = [
+            "("
+            + " and ".join(
+                [
+                    equals("document_id", hit.document_id),
+                    equals("document_hash", hit.document_hash),
+                    between(
+                        "ordinal", hit.ordinal - distance, hit.ordinal + hit.chunks - 1 + distance
+                    ),
+                ]
+            )
+            + ")"
+            for hit in hits
+        ]
+        if not around:
+            return []
         with translated_async_errors():
-            found: Sequence[Sequence[Any]] = await self._client.search(
+            rows = await self._client.query(
                 generation.collection,
-                data=list(vectors),
-                anns_field="dense",
-                filter=equals("tenant", tenant),
-                limit=limit,
-                output_fields=[*_HIT_FIELDS, "document_hash", "run"],
+                filter=f"{equals('tenant', tenant)} and ({' or '.join(around)})",
+                output_fields=["chunk_id", *_HIT_FIELDS],
+                limit=MOST_NEIGHBOURS,
                 timeout=self._timeout_s,
             )
+        return [msgspec.convert({**row, "score": 0.0}, Hit) for row in rows]
+
+    def _legs(
+        self, generation: Generation, queries: Sequence[Query], search: Search
+    ) -> dict[str, list[Any]]:
+        """What each vector field is searched for. A question without words has none for BM25."""
+        legs: dict[str, list[Any]] = {}
+        if search.mode != "bm25":
+            legs["dense"] = [query.vector for query in queries]
+        if search.mode != "dense":
+            language = generation.fingerprint.language
+            terms = self._terms.setdefault(language, Terms(language))
+            words = [terms(query.text) for query in queries]
+            if all(words):
+                legs["sparse"] = words
+        return legs
+
+    async def _fused(
+        self, generation: Generation, legs: dict[str, list[Any]], search: Search, limit: int
+    ) -> Sequence[Sequence[Any]]:
+        # On every leg: Milvus Lite ignores a filter of the whole hybrid search.
+        rows = " and ".join(filter(None, [equals("tenant", search.tenant), search.where]))
+        candidates = max(limit, search.candidates)
+        found: Sequence[Sequence[Any]]
+        with translated_async_errors():
+            if len(legs) == 1:
+                [(field, data)] = legs.items()
+                found = await self._client.search(
+                    generation.collection,
+                    data=data,
+                    anns_field=field,
+                    filter=rows,
+                    limit=limit,
+                    output_fields=_FIELDS,
+                    timeout=self._timeout_s,
+                )
+            else:
+                found = await self._client.hybrid_search(
+                    generation.collection,
+                    [
+                        AnnSearchRequest(data, field, {}, candidates, expr=rows)
+                        for field, data in legs.items()
+                    ],
+                    ranker=_ranker(search),
+                    limit=limit,
+                    output_fields=_FIELDS,
+                    timeout=self._timeout_s,
+                )
         return found
 
     async def close(self) -> None:
@@ -98,6 +174,25 @@ def _of_one_version(rows: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _hit(row: Any) -> Hit:
+def _ranker(search: Search) -> RRFRanker | WeightedRanker:
+    if search.text_weight is None:
+        return RRFRanker(RRF_K)
+    return WeightedRanker(1 - search.text_weight, search.text_weight)
+
+
+def _scale(legs: Sequence[str], search: Search) -> Callable[[float], float]:
+    """From what Milvus calls a distance to a score in 0..1."""
+    match legs:
+        case ["dense"]:
+            return lambda cosine: cosine
+        case ["sparse"]:
+            # BM25 has no upper bound; so does Milvus itself bring it into 0..1 to weigh it.
+            return lambda relevance: 2 / math.pi * math.atan(relevance)
+    best = len(legs) / (RRF_K + 1) if search.text_weight is None else 1.0
+    return lambda fused: fused / best
+
+
+def _hit(row: Any, scale: Callable[[float], float]) -> Hit:
     fields = {name: row["entity"][name] for name in _HIT_FIELDS}
-    return msgspec.convert({"chunk_id": row["chunk_id"], "score": row["distance"], **fields}, Hit)
+    score = min(1.0, max(0.0, scale(row["distance"])))
+    return msgspec.convert({"chunk_id": row["chunk_id"], "score": score, **fields}, Hit)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
 from indexer.index.collection import IndexReader
+from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
 from stack import langchain_side
 
@@ -128,9 +129,8 @@ class Groundserve(Side):
         reader = IndexReader(settings)
         try:
             generation = await reader.published()
-            [hits] = await reader.search(
-                generation, vector[np.newaxis], tenant=settings.tenant, limit=NEAREST
-            )
+            asked = Search(tenant=settings.tenant, limit=NEAREST, mode="dense")
+            [hits] = await reader.search(generation, [Query("", vector)], asked)
             return [hit.text for hit in hits]
         finally:
             await reader.close()

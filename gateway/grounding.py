@@ -1,0 +1,129 @@
+"""From a conversation to what its answer stands on: understand, retrieve, fit, and tell how."""
+
+from typing import Any
+
+import msgspec
+
+from gateway.budget import Budget, Fitted
+from gateway.conversation import Conversation
+from gateway.errors import NothingFound
+from gateway.models import Loaded
+from gateway.relay import Grounding
+from gateway.retrieval.options import RetrievalOptions, Wanted
+from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.settings import GatewaySettings
+from gateway.stages import Stages
+from gateway.understanding import Understanding, Understood
+from indexer.index.metadata_filters import compile_filter, parse_filter
+
+FILTERS = "retrieval.filters"
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What an answer stands on, and what is to be done with the request."""
+
+    grounding: Grounding
+    refuses: bool
+    """Whether the answer is the configured refusal, and the model is not asked."""
+
+
+class Grounder:
+    """Puts context into conversations."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        retriever: Retriever,
+        understanding: Understanding,
+        budget: Budget,
+    ) -> None:
+        self._enabled = settings.retrieval
+        self._num_queries = settings.num_queries
+        self._retriever = retriever
+        self._understanding = understanding
+        self._budget = budget
+        self._wanted = Wanted(
+            limit=settings.max_num_results,
+            mode=settings.search_mode,
+            text_weight=settings.text_weight,
+            candidates=settings.candidates,
+            score_threshold=settings.score_threshold,
+            relevance_threshold=settings.relevance_threshold,
+            rerank=settings.reranker_model is not None,
+            neighbours=settings.neighbours,
+            document_share=settings.document_share,
+            when_nothing_found=settings.when_nothing_found,
+        )
+
+    def wanted(self, conversation: Conversation) -> bool:
+        """Whether the answer is to stand on documents."""
+        asked = conversation.retrieval.enabled
+        return bool(conversation.question) and (self._enabled if asked is None else asked)
+
+    async def ground(self, conversation: Conversation, model: Loaded, stages: Stages) -> Ground:
+        """Find what the question is about, and put into the conversation what fits.
+
+        Raises GatewayFailure, IndexFailure and FilterInvalid: an answer that should stand on
+        documents and cannot is no answer.
+        """
+        options = conversation.retrieval
+        wanted = self._wanted.with_options(options, await self._compiled(options))
+        with stages.measure("understand"):
+            understood = await self._understanding.queries(
+                conversation, model.name, options.num_queries or self._num_queries
+            )
+        found = await self._retriever.retrieve(understood.queries, wanted, stages)
+        refuses = not found.hits and wanted.when_nothing_found == "refuse"
+        if not found.hits and wanted.when_nothing_found == "fail":
+            raise NothingFound("Nothing relevant to this question was found in the documents.")
+        fitted = Fitted([], None)
+        if not refuses:
+            with stages.measure("fit"):
+                fitted = await self._budget.fit(conversation, found.hits, model)
+            conversation.augment(fitted.prompt, fitted.forgotten)
+        details: dict[str, Any] = {}
+        if left_out := _left_out(fitted):
+            details["left_out"] = left_out
+        if wanted.explain:
+            details["retrieval"] = {
+                **_explained(understood, found, fitted),
+                "milliseconds": stages.milliseconds(),
+            }
+        grounding = Grounding(understood.queries[0], fitted.hits, conversation.wants_json, details)
+        return Ground(grounding, refuses)
+
+    async def _compiled(self, options: RetrievalOptions) -> str:
+        if options.filters is None:
+            return ""
+        generation = await self._retriever.published.generation()
+        declared = generation.fingerprint.attributes
+        return compile_filter(parse_filter(options.filters, FILTERS), declared, FILTERS)
+
+
+def _left_out(fitted: Fitted) -> dict[str, int]:
+    """What had to leave for want of room; empty where nothing had to."""
+    left = {"hits": fitted.hits_left_out, "messages": fitted.messages_left_out}
+    return {kind: count for kind, count in left.items() if count}
+
+
+def _explained(understood: Understood, found: Retrieved, fitted: Fitted) -> dict[str, Any]:
+    given = {hit.chunk_id for hit in fitted.hits}
+    return {
+        "queries": understood.queries,
+        "fallback": understood.fallback,
+        "relevance": found.relevance,
+        "candidates": [
+            {
+                "chunk_id": candidate.hit.chunk_id,
+                "title": candidate.hit.title,
+                "url": candidate.hit.source,
+                "score": candidate.hit.score,
+                "scores": found.scores.get(candidate.hit.chunk_id, {}),
+                "kept": candidate.hit.chunk_id in given,
+                "reason": candidate.dropped
+                or ("" if candidate.hit.chunk_id in given else "there is no room for it"),
+            }
+            for candidate in found.candidates
+        ],
+        "prompt": fitted.prompt,
+    }

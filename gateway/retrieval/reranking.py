@@ -1,0 +1,119 @@
+"""Scores passages against a question once more, with a model that reads both together."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import msgspec
+
+from gateway.batching import Batcher
+from gateway.errors import UpstreamBroken
+from gateway.upstream import Upstream
+from indexer.index.errors import EncoderUnavailable
+
+QUESTIONS_AT_ONCE = 8
+"""Most questions whose passages go to the model in one call."""
+
+_log = logging.getLogger(__name__)
+
+
+class PairScorer(Protocol):
+    """A model on this machine."""
+
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """One score in 0..1 for each pair of question and passage. Raises EncodingFailed."""
+
+
+class Reranker(Protocol):
+    """Scores passages."""
+
+    async def start(self) -> None:
+        """Load what it needs."""
+
+    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """One score in 0..1 for each passage. Raises IndexFailure and UpstreamFailure."""
+
+    async def close(self) -> None:
+        """Let go of threads and connections."""
+
+
+class LocalReranker:
+    """A cross-encoder in a thread of its own; what waits at the same time goes in one call."""
+
+    def __init__(self, load: Callable[[], PairScorer]) -> None:
+        self._load = load
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reranker")
+        self._batches: Batcher[tuple[str, Sequence[str]], list[float]] | None = None
+        self._trouble = EncoderUnavailable("the reranking model is still loading")
+
+    async def start(self) -> None:
+        """Load the model; until then `scores` raises EncoderUnavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            model = await loop.run_in_executor(self._thread, self._load)
+        except EncoderUnavailable as exc:
+            _log.error("%s", exc)
+            self._trouble = exc
+            return
+
+        def score(asked: list[tuple[str, Sequence[str]]]) -> list[list[float]]:
+            pairs = [(question, passage) for question, passages in asked for passage in passages]
+            scores = iter(model.scores(pairs))
+            return [[next(scores) for _ in passages] for _, passages in asked]
+
+        self._batches = Batcher(score, self._thread, QUESTIONS_AT_ONCE)
+
+    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """One score in 0..1 for each passage. Raises EncoderUnavailable, EncodingFailed."""
+        if self._batches is None:
+            raise self._trouble
+        return await self._batches.submit((question, passages))
+
+    async def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Ranked(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _Ranking(msgspec.Struct):
+    results: list[_Ranked]
+
+
+class RemoteReranker:
+    """A rerank endpoint as vLLM, Jina and Cohere serve it."""
+
+    def __init__(self, upstream: Upstream, model: str) -> None:
+        self._upstream = upstream
+        self._model = model
+
+    async def start(self) -> None:
+        """There is nothing to load here."""
+
+    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+        """One score in 0..1 for each passage. Raises UpstreamFailure."""
+        body = {"model": self._model, "query": question, "documents": list(passages)}
+        answer = await self._upstream.post("/rerank", msgspec.json.encode(body))
+        try:
+            raw = await answer.read()
+        finally:
+            await answer.close()
+        try:
+            ranked = msgspec.json.decode(raw, type=_Ranking).results
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise UpstreamBroken(f"the rerank server's answer makes no sense: {exc}") from exc
+        by_place = {each.index: each.relevance_score for each in ranked}
+        if by_place.keys() != set(range(len(passages))):
+            raise UpstreamBroken(
+                f"the rerank server scored {len(by_place)} of {len(passages)} passages"
+            )
+        return [min(1.0, max(0.0, by_place[place])) for place in range(len(passages))]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._upstream.close()

@@ -1,0 +1,141 @@
+"""From the last turn of a conversation to what is searched for. The model itself puts it in words.
+
+A question that stands alone is searched as it is. One that leans on the turns before it is put
+anew, within a time limit; where that fails, it is searched as it was asked.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.conversation import Conversation, Said
+from gateway.errors import UpstreamFailure
+from gateway.upstream import Upstream
+
+PATH = "/chat/completions"
+TURNS = 6
+"""Turns before the question that the model is shown."""
+TURN_CHARS = 1_000
+"""Characters of each that it is shown."""
+QUERY_CHARS = 400
+"""A longer line is no query: the model answered instead."""
+QUERY_TOKENS = 64
+SHORT_WORDS = 4
+"""So few words say too little by themselves."""
+
+_LEANING = re.compile(
+    r"^(and|but|or|so|then|also|what about|how about|why not|why|which one)\b"
+    r"|\b(it|its|they|them|their|theirs|this|that|these|those|he|him|his|she|her|hers|"
+    r"the former|the latter|the same|the other|the first|the second|the last|"
+    r"there|ones?|above|instead|again|you (said|mentioned|meant))\b",
+    re.IGNORECASE,
+)
+_DECORATION = re.compile(
+    r"^\s*(?:[-*•>]+|\d+[.)]|query:|question:)?\s*[\"“']?|[\"”']?\s*$", re.IGNORECASE
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Understood(msgspec.Struct, frozen=True):
+    """What is searched for."""
+
+    queries: list[str]
+    """The question that stands alone, then further ways to put it."""
+    fallback: str = ""
+    """Why the question is searched as it was asked, where it was to be put anew."""
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+
+
+class Understanding:
+    """Asks the model what a question is about."""
+
+    def __init__(self, upstream: Upstream, timeout_s: float) -> None:
+        """`timeout_s` of 0 searches for every question as it was asked."""
+        self._upstream = upstream
+        self._timeout_s = timeout_s
+
+    async def queries(self, conversation: Conversation, model: str, count: int) -> Understood:
+        """Up to `count` queries for the last turn. Raises nothing that vLLM does wrong."""
+        question = conversation.question
+        history = conversation.said_before(TURNS)
+        leans = bool(history) and leans_on_history(question)
+        if not self._timeout_s or not (leans or count > 1):
+            return Understood([question])
+        body = msgspec.json.encode(_request(model, question, history if leans else [], count))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                lines = await self._lines(body)
+        except TimeoutError:
+            return self._as_asked(question, f"the model took longer than {self._timeout_s:g} s")
+        except (UpstreamFailure, msgspec.DecodeError, UnicodeDecodeError) as exc:
+            return self._as_asked(question, str(exc))
+        queries = [line for line in map(_cleaned, lines) if line and len(line) <= QUERY_CHARS]
+        if not queries:
+            return self._as_asked(question, "the model gave no query")
+        alone = [] if leans else [question]
+        return Understood(list(dict.fromkeys(alone + queries))[:count])
+
+    async def _lines(self, body: bytes) -> list[str]:
+        answer = await self._upstream.post(PATH, body)
+        try:
+            completion = msgspec.json.decode(await answer.read(), type=_Completion)
+        finally:
+            await answer.close()
+        return (completion.choices[0].message.content or "").splitlines()
+
+    def _as_asked(self, question: str, reason: str) -> Understood:
+        _log.info("the question is searched as it was asked: %s", reason)
+        return Understood([question], reason)
+
+
+def leans_on_history(question: str) -> bool:
+    """Whether `question` seems to need the turns before it; a guess that costs no model.
+
+    English words give it away; in other languages only that it is short.
+    """
+    return len(question.split()) <= SHORT_WORDS or bool(_LEANING.search(question))
+
+
+def _request(model: str, question: str, history: Sequence[Said], count: int) -> dict[str, Any]:
+    said = "\n".join(f"{turn.role}: {turn.text[:TURN_CHARS]}" for turn in history)
+    task = (
+        "Rewrite the last question so that it can be understood without the conversation: put the "
+        "names it refers to in their place. Keep its language and its meaning."
+        if history
+        else "Put the question in other words, as they may stand in the documents that answer it."
+    )
+    form = (
+        "Reply with that question alone, on one line."
+        if count == 1
+        else f"Reply with {count} different search queries for it, one on each line, nothing else."
+    )
+    asked = f"Conversation:\n{said}\n\n" if history else ""
+    return {
+        "model": model,
+        "messages": [
+            {"role": "system", "content": f"{task} {form} Do not answer it."},
+            {"role": "user", "content": f"{asked}Last question: {question}"},
+        ],
+        "temperature": 0,
+        "max_tokens": QUERY_TOKENS * count,
+    }
+
+
+def _cleaned(line: str) -> str:
+    return _DECORATION.sub("", line).strip()

@@ -1,0 +1,66 @@
+"""What BM25 compares: the words of a text, brought into one form. Knows no search engine.
+
+Passages and questions go through the same steps, whatever backend stores them: Milvus' own
+analyzers differ between its editions, and Milvus Lite knows no stemmer.
+"""
+
+import re
+import unicodedata
+
+import Stemmer
+
+LANGUAGES = frozenset(Stemmer.algorithms()) | {"none"}
+"""Languages whose words are stemmed by Snowball; "none" leaves words as they are."""
+
+_WORD = re.compile(r"[^\W_]+")
+# Scripts that put no spaces between words: each two characters are a term, as in Lucene's
+# CJKAnalyzer. Kana, ideographs with their extensions, Hangul, Thai, Lao, Khmer, Myanmar.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+# Lucene's list for English: words that stand in every text and tell nothing apart.
+_STOP_WORDS = frozenset(
+    _WORD.findall(
+        "a an and are as at be but by for if in into is it no not of on or such that the their "
+        "then there these they this to was will with"
+    )
+)
+
+
+class Terms:
+    """Makes terms of texts in one language. Not safe for two threads at once."""
+
+    def __init__(self, language: str) -> None:
+        """Raises ValueError for a language that is not among LANGUAGES."""
+        if language not in LANGUAGES:
+            raise ValueError(f"{language!r} is none of {', '.join(sorted(LANGUAGES))}")
+        self._stop_words = _STOP_WORDS if language == "english" else frozenset()
+        self._stemmer = None if language == "none" else Stemmer.Stemmer(language)
+
+    def __call__(self, text: str) -> str:
+        """The terms of `text` in their order, parted by spaces: letters and digits alone.
+
+        A question of nothing but stop words keeps them.
+        """
+        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        telling = [word for word in words if word not in self._stop_words]
+        terms: list[str] = []
+        for word in telling or words:
+            terms += _bigrams(word) if _UNSPACED.search(word) else [self._stemmed(word)]
+        return " ".join(terms)
+
+    def _stemmed(self, word: str) -> str:
+        return word if self._stemmer is None else self._stemmer.stemWord(word)
+
+
+def _bigrams(word: str) -> list[str]:
+    """The terms of a word that has unspaced script in it."""
+    found: list[str] = []
+    place = 0
+    for run in _UNSPACED.finditer(word):
+        found += [word[place : run.start()]] if run.start() > place else []
+        text = run[0]
+        found += [text[at : at + 2] for at in range(len(text) - 1)] or [text]
+        place = run.end()
+    return found + ([word[place:]] if place < len(word) else [])

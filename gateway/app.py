@@ -23,8 +23,9 @@ from gateway.routes import ROUTES
 from gateway.settings import GatewaySettings
 from gateway.understanding import Understanding
 from gateway.upstream import Upstream
-from indexer.index.collection import IndexReader
+from indexer.index.collection import ForeignReader, IndexReader
 from indexer.index.embedding import Encoder, TextEncoder
+from indexer.index.foreign_fields import parsed_fields
 
 
 def create_app(
@@ -37,7 +38,7 @@ def create_app(
 ) -> Litestar:
     """The application; a test passes its own parts as keywords. Raises BadTemplate."""
     upstream = upstream or Upstream.connect(settings)
-    reader = reader or IndexReader(settings)
+    reader = reader or _reader(settings)
     retriever = Retriever(
         reader,
         load_encoder or partial(Encoder.load, settings),
@@ -85,6 +86,12 @@ def create_app(
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _reader(settings: GatewaySettings) -> IndexReader:
+    if settings.foreign_fields is None:
+        return IndexReader(settings)
+    return ForeignReader(settings, parsed_fields(settings.foreign_fields))
 
 
 def _reranker(settings: GatewaySettings) -> Reranker | None:

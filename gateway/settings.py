@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.retrieval.options import MAX_CANDIDATES, MAX_NEIGHBOURS, MAX_QUERIES, WhenNothingFound
+from indexer.index.foreign_fields import parsed_fields
 from indexer.index.settings import IndexSettings
 
 
@@ -52,6 +53,11 @@ class GatewaySettings(IndexSettings):
         description="Seconds between looks at what vLLM serves and which collection is published.",
     )
 
+    foreign_fields: str | None = Field(
+        default=None,
+        description="Fields of a collection that another program made, as text=chunk, "
+        "vector=vector, source=source, title=name; the indexer's own, if not set.",
+    )
     retrieval: bool = Field(
         default=True, description="Whether requests that say nothing about it get context."
     )
@@ -147,3 +153,10 @@ class GatewaySettings(IndexSettings):
     top_p: float = Field(
         default=0.95, gt=0, le=1, description="Nucleus sampling where the client names none."
     )
+
+    @field_validator("foreign_fields")
+    @classmethod
+    def _is_a_mapping(cls, said: str | None) -> str | None:
+        if said is not None:
+            parsed_fields(said)
+        return said

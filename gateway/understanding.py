@@ -21,8 +21,8 @@ TURNS = 6
 """Turns before the question that the model is shown."""
 TURN_CHARS = 1_000
 """Characters of each that it is shown."""
-QUERY_CHARS = 400
-"""A longer line is no query: the model answered instead."""
+QUERY_CHARS = 150
+"""A longer line is no query, where the question is not long itself: the model answered instead."""
 QUERY_TOKENS = 64
 SHORT_WORDS = 4
 """So few words say too little by themselves."""
@@ -85,7 +85,8 @@ class Understanding:
             return self._as_asked(question, f"the model took longer than {self._timeout_s:g} s")
         except (UpstreamFailure, msgspec.DecodeError, UnicodeDecodeError) as exc:
             return self._as_asked(question, str(exc))
-        queries = [line for line in map(_cleaned, lines) if line and len(line) <= QUERY_CHARS]
+        most = max(QUERY_CHARS, 2 * len(question))
+        queries = [line for line in map(_cleaned, lines) if line and len(line) <= most]
         if not queries:
             return self._as_asked(question, "the model gave no query")
         alone = [] if leans else [question]

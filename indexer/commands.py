@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from indexer import generations, metrics
+from indexer import gate, generations, metrics
 from indexer.console import (
     Status,
     hit_lines,
@@ -18,7 +18,6 @@ from indexer.console import (
     verification_lines,
 )
 from indexer.errors import MetricsNotTold
-from indexer import gate
 from indexer.index.collection import Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.errors import KnowledgeBaseMissing

@@ -48,7 +48,8 @@ class SourceSettings(IndexerSettings):
     )
     language: str = Field(
         default="english",
-        description="Whose words are stemmed for the search by words; none leaves them as they are.",
+        description="Whose words are stemmed for the search by words; none leaves them as they "
+        "are.",
     )
     encoder_batch_size: int = Field(
         default=32, ge=1, le=4096, description="Chunks that the encoder takes at once."

@@ -1,6 +1,6 @@
 """What a request and the settings say about retrieval."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -27,7 +27,8 @@ class RetrievalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     score_threshold: Share | None = None
     rerank: bool | None = None
     neighbours: Annotated[int, msgspec.Meta(ge=0, le=MAX_NEIGHBOURS)] | None = None
-    filters: msgspec.Raw | None = None
+    filters: Any = None
+    """In OpenAI's grammar; see `indexer.index.metadata_filters`."""
     num_queries: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUERIES)] | None = None
     in_scope: bool | WhenNothingFound | None = None
     """Azure's word: true is "refuse", false is "answer"."""

@@ -151,14 +151,15 @@ class Retriever:
         searches: list[Awaitable[list[list[Hit]]]] = [
             self.published.ask(partial(self._search, queries, wanted, wanted.mode, pool))
         ]
-        if wanted.relevance_threshold and wanted.mode != "dense":
+        asked = bool(wanted.relevance_threshold) or wanted.explain
+        if asked and wanted.mode != "dense":
             nearest = partial(self._search, queries[:1], wanted, "dense", 1)
             searches.append(self.published.ask(nearest))
         found, *nearest_found = await asyncio.gather(*searches)
         merged = _merged(found)[:pool]
         best = nearest_found[0][0] if nearest_found else found[0]
         relevance = max((hit.score for hit in best), default=0.0)
-        return merged, relevance if wanted.relevance_threshold else None
+        return merged, relevance if asked else None
 
     async def _search(
         self,

@@ -81,11 +81,28 @@ class EncoderIdentity(msgspec.Struct, frozen=True, kw_only=True):
     query_prefix: str
     passage_prefix: str
 
+    @classmethod
+    def unknown(cls, dimension: int) -> "EncoderIdentity":
+        """That of a collection which tells nothing but how long its vectors are."""
+        return cls(
+            model="",
+            revision="",
+            dimension=dimension,
+            pooling="",
+            normalised=True,
+            query_prefix="",
+            passage_prefix="",
+        )
+
     def differences(self, other: "EncoderIdentity") -> list[str]:
-        """Each part in which the two differ, with both values; `model` alone is no difference."""
+        """Each part in which the two differ, with both values; `model` alone is no difference.
+
+        Of an unknown encoder only the dimension counts.
+        """
+        parts = self.__struct_fields__ if self.revision else ("dimension",)
         return [
             f"{field} {getattr(self, field)!r} is not {getattr(other, field)!r}"
-            for field in self.__struct_fields__
+            for field in parts
             if field != "model" and getattr(self, field) != getattr(other, field)
         ]
 

@@ -18,7 +18,8 @@ from indexer.index.passages import passage
 from indexer.index.settings import IndexSettings
 from stack import report
 from stack.errors import Unsuitable
-from stack.measure_passages import Chunk, Question, Scores, beir, cut, difference, judge
+from stack.judging import Question, Scores, beir, difference
+from stack.measure_passages import Chunk, cut, judge
 from stack.models import minilm
 
 BACKENDS = ["torch/float32", "torch/bfloat16", "openvino/float32", "openvino/int8"]
@@ -28,7 +29,7 @@ def main() -> int:
     """Print one line for each backend."""
     given = _arguments()
     first = _loaded(given, given.backends[0])
-    documents, questions = beir(given)
+    documents, questions = beir(given.folder, given.documents)
     chunks = list(cut(documents, first, given))
     report.say(f"{len(chunks)} passages, {len(questions)} questions, {first.identity.model}")
     report.say(

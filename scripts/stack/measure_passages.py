@@ -1,18 +1,15 @@
 """What titles and headings in front of each chunk give, measured on questions with known answers.
 
 The same chunks are embedded in every variant. The interval says whether the difference from the
-text alone is more than chance: 95 % of the means of questions drawn anew lie within it.
+text alone is more than chance.
 """
 
 import argparse
-import random
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,21 +22,18 @@ from indexer.index.settings import IndexSettings
 from indexer.parsing import parse
 from stack import report
 from stack.errors import Unsuitable
+from stack.judging import (
+    RESULTS,
+    Document,
+    Question,
+    Scores,
+    beir,
+    difference,
+    lines,
+    ndcg,
+    reciprocal_rank,
+)
 from stack.models import minilm
-
-_T = TypeVar("_T")
-RESULTS = 10
-RESAMPLES = 10_000
-SEED = 415
-
-
-class Document(NamedTuple):
-    """A document as it is searched."""
-
-    name: str
-    title: str
-    text: str
-
 
 class Chunk(NamedTuple):
     """A chunk as it is searched."""
@@ -48,32 +42,6 @@ class Chunk(NamedTuple):
     title: str
     heading_path: str
     text: str
-
-
-class Question(NamedTuple):
-    """A question and its answers."""
-
-    query: str
-    documents: dict[str, int]
-    """Gain of each document that answers it; empty where a chunk does."""
-    expect: str = ""
-    """What the chunk contains that answers it."""
-
-
-class Scores(NamedTuple):
-    """One number from 0 to 1 for each question, shape (n_questions,)."""
-
-    ndcg: NDArray[np.float64]
-    reciprocal_rank: NDArray[np.float64]
-    found_in_5: NDArray[np.float64]
-
-
-class _Row(msgspec.Struct, rename={"id": "_id"}):
-    """A line of corpus.jsonl or of queries.jsonl."""
-
-    id: str
-    text: str
-    title: str = ""
 
 
 Variant = Callable[[Chunk], str]
@@ -91,7 +59,7 @@ def main() -> int:
     """Print a table with one line for each variant."""
     given = _arguments()
     encoder = _encoder(given)
-    documents, questions = beir(given) if given.questions is None else _folder(given)
+    documents, questions = beir(given.folder, given.documents) if given.questions is None else _folder(given)
     chunks = list(cut(documents, encoder, given))
     report.say(
         f"{len(documents)} documents in {len(chunks)} chunks, {len(questions)} questions, "
@@ -150,9 +118,9 @@ def judge(
     rows = []
     for question, row in zip(questions, similarity, strict=True):
         gains = list(_gains(question, (chunks[place] for place in np.argsort(-row))))
-        ideal = sorted(question.documents.values(), reverse=True) or [1]
-        rank = next((rank for rank, gain in enumerate(gains, start=1) if gain), 0)
-        rows.append((_dcg(gains) / _dcg(ideal[:RESULTS]), 1 / rank if rank else 0, 0 < rank <= 5))
+        possible = list(question.documents.values()) or [1]
+        rank = reciprocal_rank(gains)
+        rows.append((ndcg(gains, possible), rank, rank >= 1 / 5))
     return Scores(*np.array(rows, dtype=np.float64).T)
 
 
@@ -176,49 +144,8 @@ def _gains(question: Question, ranked: Iterator[Chunk]) -> Iterator[int]:
             return
 
 
-def _dcg(gains: Sequence[int]) -> float:
-    """Discounted cumulative gain, as in Järvelin and Kekäläinen (2002) and in trec_eval."""
-    return float(sum(gain / np.log2(rank + 1) for rank, gain in enumerate(gains, start=1)))
-
-
-def difference(first: Scores, other: Scores) -> str:
-    """Mean of the paired differences, with the percentile interval of its bootstrap."""
-    differences = other.ndcg - first.ndcg
-    if not differences.any():
-        return "-"
-    drawn = np.random.default_rng(SEED).integers(
-        len(differences), size=(RESAMPLES, len(differences))
-    )
-    low, high = np.percentile(differences[drawn].mean(axis=1), [2.5, 97.5])
-    return f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
 def _joined(separator: str, *parts: str) -> str:
     return separator.join(part for part in parts if part)
-
-
-def beir(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
-    """A BEIR folder, or all documents that answer a question and some of the others."""
-    answers: dict[str, dict[str, int]] = defaultdict(dict)
-    lines = (given.folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    for query, document, gain in (line.split("\t") for line in lines):
-        if int(gain) > 0:
-            answers[query][document] = int(gain)
-    relevant = {document for documents in answers.values() for document in documents}
-    corpus = [
-        Document(row.id, row.title, row.text) for row in _lines(given.folder / "corpus.jsonl", _Row)
-    ]
-    others = [document.name for document in corpus if document.name not in relevant]
-    wanted = min(len(others), max(0, given.documents - len(relevant)))
-    chosen = relevant | set(random.Random(SEED).sample(others, wanted))  # noqa: S311
-    return (
-        [document for document in corpus if document.name in chosen],
-        [
-            Question(row.text, answers[row.id])
-            for row in _lines(given.folder / "queries.jsonl", _Row)
-            if answers[row.id]
-        ],
-    )
 
 
 def _folder(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
@@ -227,15 +154,8 @@ def _folder(given: argparse.Namespace) -> tuple[list[Document], list[Question]]:
     for path in sorted(given.folder.rglob("*.md")):
         parsed = parse(Content(data=path.read_bytes(), format=".md"))
         documents.append(Document(path.name, parsed.title or path.stem, parsed.text))
-    golden = _lines(given.questions, GoldenQuery)
+    golden = lines(given.questions, GoldenQuery)
     return documents, [Question(row.query, {}, row.expect) for row in golden]
-
-
-def _lines(path: Path, kind: type[_T]) -> list[_T]:
-    try:
-        return msgspec.json.Decoder(kind).decode_lines(path.read_bytes())
-    except msgspec.DecodeError as exc:
-        raise Unsuitable(f"{path} is not what was expected: {exc}") from exc
 
 
 def _encoder(given: argparse.Namespace) -> Encoder:

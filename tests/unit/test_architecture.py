@@ -23,6 +23,7 @@ CONSTRUCTED = {"IndexReader", "IndexWriter", "Upstream", "AsyncOpenAI", "OpenAI"
 FACTORIES = {"Upstream.connect", "Encoder.load"}
 DEFINING_MODULES = {
     "indexer/index/collection/contents.py",
+    "indexer/index/collection/foreign.py",
     "indexer/index/collection/reader.py",
     "indexer/index/collection/writer.py",
     "indexer/index/embedding.py",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stack import ROOT, measure_passages
+from stack import ROOT, judging, measure_passages
 from stack.errors import Unsuitable
-from stack.measure_passages import Chunk, Question, Scores, judge
+from stack.judging import Question, Scores
+from stack.measure_passages import Chunk, judge
 
 CHUNKS = [
     Chunk(name, "", "", f"text {place}") for place, name in enumerate("aabbccddeeffgghhiijjkk")
@@ -64,31 +65,29 @@ def test_the_difference_comes_with_its_interval() -> None:
     first = np.zeros(200)
     other = np.tile([0.0, 0.0, 0.0, 0.4], 50)
 
-    described = measure_passages.difference(
-        Scores(first, first, first), Scores(other, other, other)
-    )
+    described = judging.difference(Scores(first, first, first), Scores(other, other, other))
 
     mean, low, high = (float(part.strip("[],")) for part in described.split())
     assert mean == 0.1
     assert 0.07 < low < 0.1 < high < 0.13
 
 
-def beir(folder: Path, documents: int) -> argparse.Namespace:
+def beir(folder: Path) -> Path:
     (folder / "qrels").mkdir()
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\td7\t1\n1\td8\t0\n")
     corpus = [{"_id": f"d{n}", "title": "T", "text": "Text."} for n in range(10)]
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
     queries = [{"_id": "1", "text": "one?"}, {"_id": "2", "text": "unjudged?"}]
     (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
-    return argparse.Namespace(folder=folder, documents=documents)
+    return folder
 
 
 def test_a_part_of_a_corpus_has_all_that_answers(tmp_path: Path) -> None:
-    documents, questions = measure_passages.beir(beir(tmp_path, documents=4))
+    documents, questions = judging.beir(beir(tmp_path), 4)
 
     assert len(documents) == 4
     assert "d7" in {document.name for document in documents}
-    assert questions == [Question("one?", {"d7": 1})]
+    assert questions == [Question("one?", {"d7": 1}, name="1")]
 
 
 def test_a_file_that_is_no_question_list_is_named(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "encoder_threads": ("1", "8"),
     "max_num_results": ("1", "50"),
     "search_mode": ("dense", "bm25"),
+    "foreign_fields": ("text=a,vector=b", "text=chunk, vector=vector, source=source"),
     "candidates": ("1", "200"),
     "text_weight": ("0", "1"),
     "score_threshold": ("0.5", "1"),

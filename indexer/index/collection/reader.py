@@ -186,8 +186,9 @@ def _scale(legs: Sequence[str], search: Search) -> Callable[[float], float]:
         case ["dense"]:
             return lambda cosine: cosine
         case ["sparse"]:
-            # BM25 has no upper bound; so does Milvus itself bring it into 0..1 to weigh it.
-            return lambda relevance: 2 / math.pi * math.atan(relevance)
+            # BM25 has no upper bound; so does Milvus itself bring it into 0..1 to weigh it. It is
+            # never below 0, but Milvus Lite turns its sign where nothing is fused.
+            return lambda relevance: 2 / math.pi * math.atan(abs(relevance))
     best = len(legs) / (RRF_K + 1) if search.text_weight is None else 1.0
     return lambda fused: fused / best
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 
 import msgspec
 
-from indexer.index.attributes import Value, exact, shown
+from indexer.index.attributes import Value, columns, exact, shown
 from indexer.index.errors import FilterInvalid
 from indexer.index.filters import differs, equals, literal
 from indexer.index.records import AttributeType
@@ -169,34 +169,31 @@ def _compared(wanted: Comparison, declared: Mapping[str, AttributeType], param: 
             f"{param}.type is {wanted.type!r}, but {wanted.key!r} is a boolean: it has no order.",
             f"{param}.type",
         )
-    path = f"attributes[{literal(wanted.key)}]"
+    field = columns(declared)[wanted.key]
     value = f"{param}.value"
     if wanted.type not in _LISTS:
         said = cast("Value", wanted.value)
-        found = _one(path, wanted.type, _checked(said, wanted.key, kind, value))
+        found = (
+            f"({field} {_SYMBOLS[wanted.type]} {literal(_checked(said, wanted.key, kind, value))})"
+        )
     else:
         listed = cast("list[Value]", wanted.value)
         values = [
             _checked(said, wanted.key, kind, f"{value}[{place}]")
             for place, said in enumerate(listed)
         ]
-        found = _among(path, wanted.type, values)
+        found = _among(field, wanted.type, values)
     if wanted.type in ("ne", "nin"):
-        # Backends differ in what a comparison with nothing is; `exists` is the same in all.
-        return f"((not (exists {path})) or {found})"
+        # A comparison with nothing is neither true nor false.
+        return f"(({field} is null) or {found})"
     return found
 
 
-def _one(path: str, operator: str, value: Value) -> str:
-    return f"({path} {_SYMBOLS[operator]} {literal(value)})"
-
-
-def _among(path: str, operator: str, values: list[Value]) -> str:
+def _among(field: str, operator: str, values: list[Value]) -> str:
     if not values:
         return _NO_ROW if operator == "in" else _EVERY_ROW
-    # Milvus Lite knows `in` for a field alone, not for what is in one.
-    each, between = ("eq", " or ") if operator == "in" else ("ne", " and ")
-    return f"({between.join(_one(path, each, value) for value in values)})"
+    found = f"({field} in [{', '.join(map(literal, values))}])"
+    return found if operator == "in" else f"(not {found})"
 
 
 def _checked(value: Value, key: str, kind: AttributeType, param: str) -> Value:

@@ -35,6 +35,7 @@ from stack.judging import (
 )
 from stack.models import minilm
 
+
 class Chunk(NamedTuple):
     """A chunk as it is searched."""
 
@@ -59,7 +60,9 @@ def main() -> int:
     """Print a table with one line for each variant."""
     given = _arguments()
     encoder = _encoder(given)
-    documents, questions = beir(given.folder, given.documents) if given.questions is None else _folder(given)
+    documents, questions = (
+        beir(given.folder, given.documents) if given.questions is None else _folder(given)
+    )
     chunks = list(cut(documents, encoder, given))
     report.say(
         f"{len(documents)} documents in {len(chunks)} chunks, {len(questions)} questions, "

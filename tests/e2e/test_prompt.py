@@ -159,7 +159,7 @@ async def test_a_question_is_too_long_exactly_where_vllm_refuses_it(
 
 def test_what_turns_have_in_common_is_read_once(client: openai.OpenAI) -> None:
     messages: list[Any] = [
-        {"role": "system", "content": "You answer questions about a harbour. " * 30},
+        {"role": "system", "content": "You answer questions about a harbour. " * 60},
         {"role": "user", "content": "When does the ferry to Port Vennel leave?"},
     ]
     first = client.chat.completions.create(model="default", messages=messages, max_tokens=30)
@@ -171,5 +171,5 @@ def test_what_turns_have_in_common_is_read_once(client: openai.OpenAI) -> None:
 
     assert usage is not None
     assert usage.prompt_tokens_details is not None
-    # The system prompt alone has more than 200.
-    assert (usage.prompt_tokens_details.cached_tokens or 0) > 150
+    # The system prompt alone has more than 400; on a CPU they are kept in blocks of 128.
+    assert (usage.prompt_tokens_details.cached_tokens or 0) >= 256

@@ -7,13 +7,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 
-from indexer.index.attributes import typed
-from indexer.index.collection import IndexReader, IndexWriter
+from indexer.index.attributes import columns, typed
+from indexer.index.collection import Generation, IndexReader, IndexWriter
+from indexer.index.collection.generation import schema
+from indexer.index.collection.rows import Rows
 from indexer.index.embedding import Encoder
 from indexer.index.filters import equals
 from indexer.index.metadata_filters import (
@@ -26,7 +29,13 @@ from indexer.index.metadata_filters import (
     compile_filter,
     parse_filter,
 )
-from indexer.index.records import AttributeType, SearchMode
+from indexer.index.records import (
+    AttributeType,
+    Chunk,
+    EncoderIdentity,
+    Fingerprint,
+    SearchMode,
+)
 from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
 from indexer.report import DONE_IN_PART, Report
@@ -145,32 +154,43 @@ def filters() -> st.SearchStrategy[dict[str, Any]]:
     return st.recursive(comparisons(), compounds, max_leaves=12)
 
 
+FINGERPRINT = Fingerprint(
+    encoder=EncoderIdentity.unknown(2), chunker="", attributes=dict(sorted(DECLARED.items()))
+)
+
+
+def chunk_of(key: str, tenant: str, attributes: dict[str, Any]) -> Chunk:
+    empty: dict[str, Any] = {
+        name: 0 if name in ("run", "ordinal", "chunk_count", "start", "end") else ""
+        for name in Chunk.__struct_fields__
+    }
+    stated = {"chunk_id": key, "tenant": tenant, "attributes": attributes}
+    return Chunk(**(empty | stated))
+
+
 @pytest.fixture(scope="module")
 def query(milvus_uri: str) -> Iterator[Callable[[str], set[str]]]:
-    """Keys of the rows that an expression finds."""
+    """Keys of the rows that an expression finds, in a collection as the indexer makes it."""
     client = MilvusClient(milvus_uri)
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("chunk_id", DataType.VARCHAR, max_length=32, is_primary=True)
-    schema.add_field("tenant", DataType.VARCHAR, max_length=512, is_partition_key=True)
-    schema.add_field("attributes", DataType.JSON)
-    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=2)
+    generation = Generation("metadata_filters__g1", FINGERPRINT)
     index = client.prepare_index_params()
     index.add_index("dense", index_type="AUTOINDEX", metric_type="COSINE")
-    client.create_collection("metadata_filters", schema=schema, index_params=index)
-    client.insert(
-        "metadata_filters",
-        [
-            {"chunk_id": key, "tenant": tenant, "attributes": attributes, "dense": [1.0, 0.5]}
-            for key, tenant, attributes in STORED
-        ],
-    )
-    client.flush("metadata_filters")
-    client.load_collection("metadata_filters")
+    index.add_index("sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    for column in columns(DECLARED).values():
+        index.add_index(column, index_type="INVERTED")
+    client.create_collection(generation.collection, schema=schema(FINGERPRINT), index_params=index)
+    chunks = [chunk_of(*row) for row in STORED]
+    vectors = np.ones((len(chunks), 2), dtype=np.float32)
+    client.insert(generation.collection, list(Rows(generation)(chunks, vectors)))
+    client.flush(generation.collection)
+    client.load_collection(generation.collection)
     yield lambda expression: {
         row["chunk_id"]
-        for row in client.query("metadata_filters", filter=expression, output_fields=["chunk_id"])
+        for row in client.query(
+            generation.collection, filter=expression, output_fields=["chunk_id"]
+        )
     }
-    client.drop_collection("metadata_filters")
+    client.drop_collection(generation.collection)
     client.close()
 
 

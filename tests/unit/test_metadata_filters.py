@@ -1,7 +1,6 @@
 """Filters by attributes: what is one, what Milvus is asked, how a wrong one is told."""
 
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -52,43 +51,40 @@ def test_a_filter_is_read_decoded_or_not() -> None:
 @pytest.mark.parametrize(
     ("kind", "key", "value", "expression"),
     [
-        ("eq", "year", 2020, '(attributes["year"] == 2020)'),
-        ("eq", "year", 2020.0, '(attributes["year"] == 2020)'),
-        ("gt", "year", -3, '(attributes["year"] > -3)'),
-        ("gte", "price", 2, '(attributes["price"] >= 2.0)'),
-        ("lt", "price", 1e-7, '(attributes["price"] < 1e-07)'),
-        ("lte", "price", -0.0, '(attributes["price"] <= 0.0)'),
-        ("eq", "public", True, '(attributes["public"] == true)'),
-        ("gt", "product", "2024-01-31", '(attributes["product"] > "2024-01-31")'),
-        ("eq", "product", HOSTILE, r'(attributes["product"] == "x\" or tenant != \"\\")'),
+        ("eq", "year", 2020, "(attribute_3 == 2020)"),
+        ("eq", "year", 2020.0, "(attribute_3 == 2020)"),
+        ("gt", "year", -3, "(attribute_3 > -3)"),
+        ("gte", "price", 2, "(attribute_0 >= 2.0)"),
+        ("lt", "price", 1e-7, "(attribute_0 < 1e-07)"),
+        ("lte", "price", -0.0, "(attribute_0 <= 0.0)"),
+        ("eq", "public", True, "(attribute_2 == true)"),
+        ("gt", "product", "2024-01-31", '(attribute_1 > "2024-01-31")'),
+        ("eq", "product", HOSTILE, r'(attribute_1 == "x\" or tenant != \"\\")'),
         (
             "ne",
             "year",
             2020,
-            '((not (exists attributes["year"])) or (attributes["year"] != 2020))',
+            "((attribute_3 is null) or (attribute_3 != 2020))",
         ),
         (
             "in",
             "public",
             [True, False],
-            '((attributes["public"] == true) or (attributes["public"] == false))',
+            "(attribute_2 in [true, false])",
         ),
-        ("in", "product", [HOSTILE], r'((attributes["product"] == "x\" or tenant != \"\\"))'),
+        ("in", "product", [HOSTILE], r'(attribute_1 in ["x\" or tenant != \"\\"])'),
         (
             "nin",
             "price",
             [1, 2.5],
-            (
-                '((not (exists attributes["price"])) or '
-                '((attributes["price"] != 1.0) and (attributes["price"] != 2.5)))'
-            ),
+            "((attribute_0 is null) or (not (attribute_0 in [1.0, 2.5])))",
         ),
         ("in", "year", [], '(chunk_id == "")'),
         (
             "nin",
             "year",
             [],
-            '((not (exists attributes["year"])) or (chunk_id != ""))',
+            '((attribute_3 is null) or (chunk_id != ""))',
         ),
     ],
 )
@@ -101,18 +97,18 @@ def test_a_comparison_is_one_expression_in_parentheses(
 def test_compounds_keep_their_parentheses() -> None:
     said = {"type": "and", "filters": [{"type": "or", "filters": [YEAR, YEAR]}, YEAR]}
 
-    one = '(attributes["year"] == 2020)'
+    one = "(attribute_3 == 2020)"
     assert compiled(said) == f"(({one} or {one}) and {one})"
 
 
 def test_a_compound_of_one_is_that_one() -> None:
-    assert compiled(nested(2)) == '(((attributes["year"] == 2020)))'
+    assert compiled(nested(2)) == "(((attribute_3 == 2020)))"
 
 
-def test_a_name_is_escaped_as_a_value_is() -> None:
+def test_a_name_is_never_in_the_expression() -> None:
     expression = compile_filter(Comparison("eq", HOSTILE, 1), {HOSTILE: "integer"})
 
-    assert expression == r'(attributes["x\" or tenant != \"\\"] == 1)'
+    assert expression == "(attribute_0 == 1)"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +252,7 @@ def test_as_much_as_is_allowed_is_allowed() -> None:
 
     assert compiled(nested(MOST_DEPTH)).count("(") == MOST_DEPTH + 1
     assert compiled({"type": "or", "filters": [YEAR] * MOST_COMPARISONS}).count("==") == 100
-    assert len(re.findall("==", compiled(years))) == MOST_VALUES
+    assert compiled(years).count(",") == MOST_VALUES - 1
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ class Files:
         """`folder` holds a file until it is in the bucket. Raises IndexUnavailable."""
         self._storage = storage
         self._rows = Rows(generation)
-        fields = schema(generation.fingerprint.encoder.dimension)
+        fields = schema(generation.fingerprint)
         with _translated("opened"):
             if storage is None:
                 self._writer: Any = _LocalWriter(fields, str(folder), _NEVER, BulkFileType.PARQUET)

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 from pymilvus import CollectionSchema, DataType, Function, FunctionType, MilvusClient
 
+from indexer.index.attributes import STRING_MAX_CHARS, columns
 from indexer.index.errors import FingerprintMismatch
-from indexer.index.records import Fingerprint
+from indexer.index.records import AttributeType, Fingerprint
 
 TEXT_MAX_BYTES = 65_535  # Milvus' own limit for VARCHAR
 NAME_MAX_BYTES = 4_096
@@ -16,6 +17,12 @@ GRPC_OPTIONS = {"grpc.keepalive_permit_without_calls": 0}
 _FINGERPRINT_PROPERTY = "groundserve.fingerprint"
 BULK_LOAD_PROPERTY = "groundserve.bulk_load"
 _LAST_RUN_PROPERTY = "groundserve.last_run"
+_ATTRIBUTE_TYPES: dict[AttributeType, DataType] = {
+    "string": DataType.VARCHAR,
+    "integer": DataType.INT64,
+    "number": DataType.DOUBLE,
+    "boolean": DataType.BOOL,
+}
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +83,8 @@ def described_generation(described: dict[str, Any]) -> Generation:
         ) from exc
 
 
-def schema(dimension: int) -> CollectionSchema:
-    """The fields of a chunk, its vector of `dimension` floats, and BM25 over its terms."""
+def schema(fingerprint: Fingerprint) -> CollectionSchema:
+    """The fields of a chunk, its declared attributes, its vector, and BM25 over its terms."""
     fields = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     fields.add_field("chunk_id", DataType.VARCHAR, max_length=32, is_primary=True)
     fields.add_field("tenant", DataType.VARCHAR, max_length=512, is_partition_key=True)
@@ -97,7 +104,11 @@ def schema(dimension: int) -> CollectionSchema:
     fields.add_field("terms", DataType.VARCHAR, max_length=TEXT_MAX_BYTES, enable_analyzer=True)
     fields.add_field("chunk_hash", DataType.VARCHAR, max_length=32)
     fields.add_field("attributes", DataType.JSON)
-    fields.add_field("dense", DataType.FLOAT_VECTOR, dim=dimension)
+    for name, column in columns(fingerprint.attributes).items():
+        kind = _ATTRIBUTE_TYPES[fingerprint.attributes[name]]
+        limit = {"max_length": 4 * STRING_MAX_CHARS} if kind is DataType.VARCHAR else {}
+        fields.add_field(column, kind, nullable=True, **limit)
+    fields.add_field("dense", DataType.FLOAT_VECTOR, dim=fingerprint.encoder.dimension)
     fields.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
     fields.add_function(
         Function(

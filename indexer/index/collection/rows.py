@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from indexer.index.attributes import columns
 from indexer.index.collection.generation import TEXT_MAX_BYTES, Generation
 from indexer.index.embedding import Vectors
 from indexer.index.passages import passage
@@ -17,6 +18,7 @@ class Rows:
 
     def __init__(self, generation: Generation) -> None:
         self._terms = Terms(generation.fingerprint.language)
+        self._columns = columns(generation.fingerprint.attributes)
 
     def __call__(self, chunks: Sequence[Chunk], vectors: Vectors) -> Iterator[dict[str, Any]]:
         """A row for each chunk, with its vector of shape (dimension,).
@@ -26,7 +28,15 @@ class Rows:
         """
         for chunk, vector in zip(chunks, vectors, strict=True):
             terms = self._terms(passage(chunk.title, chunk.heading_path, chunk.text))
-            yield {**msgspec.structs.asdict(chunk), "terms": _clipped(terms), "dense": vector}
+            declared = {
+                column: chunk.attributes.get(name) for name, column in self._columns.items()
+            }
+            yield {
+                **msgspec.structs.asdict(chunk),
+                **declared,
+                "terms": _clipped(terms),
+                "dense": vector,
+            }
 
 
 def _clipped(terms: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import msgspec
 from pymilvus import MilvusClient
 
+from indexer.index.attributes import columns
 from indexer.index.collection.contents import ROWS_AT_ONCE, Contents
 from indexer.index.collection.failures import translated_errors
 from indexer.index.collection.generation import (
@@ -98,13 +99,13 @@ class IndexWriter(Contents):
         index.add_index(
             "sparse", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25", params=BM25
         )
-        for field in ("document_id", "chunk_hash"):
+        for field in ("document_id", "chunk_hash", *columns(fingerprint.attributes).values()):
             index.add_index(field, index_type="INVERTED")
         collection = f"{self._name}__g{self._held().run}"
         with translated_errors():
             self._client.create_collection(
                 collection,
-                schema=schema(fingerprint.encoder.dimension),
+                schema=schema(fingerprint),
                 index_params=index,
                 properties=fingerprint_property(fingerprint),
                 timeout=self._timeout_s,

@@ -5,7 +5,7 @@ import msgspec
 from gateway.conversation import Conversation
 from gateway.errors import UpstreamRejected
 from gateway.grounding import Grounder
-from gateway.models import DEFAULT_MODEL, Loaded, Models
+from gateway.models import DEFAULT_MODEL, Models
 from gateway.relay import Grounding
 from gateway.replies import Reply
 from gateway.settings import GatewaySettings
@@ -44,29 +44,28 @@ class Chat:
 
         Raises GatewayFailure, IndexFailure and FilterInvalid.
         """
-        conversation = Conversation(body)
         stages = Stages()
-        model = await self._models.loaded(conversation.model)
-        if not self._grounder.wanted(conversation):
-            answer = await self._generate(conversation, model)
-            return ChatAnswer(answer, conversation.stream, None, stages.seconds)
-        ground = await self._grounder.ground(conversation, model, stages)
-        grounding = ground.grounding
-        if conversation.retrieval.dry_run or ground.refuses:
-            text = "" if conversation.retrieval.dry_run else self._refusal
-            reply = Reply(text, model.name, grounding)
-            return ChatAnswer(reply, conversation.stream, grounding, stages.seconds)
-        answer = await self._generate(conversation, model)
-        return ChatAnswer(answer, conversation.stream, grounding, stages.seconds)
-
-    async def _generate(self, conversation: Conversation, model: Loaded) -> UpstreamAnswer:
         try:
-            return await self._upstream.post(PATH, conversation.encode(model.name, self._defaults))
+            return await self._answer(Conversation(body), stages)
         except UpstreamRejected as exc:
+            conversation = Conversation(body)
             if exc.status != 404 or conversation.model not in (None, DEFAULT_MODEL):
                 raise
-            # The model was swapped after we last looked: "default" means the new one.
+            # The model was swapped after we last looked: "default" means the new one, which may
+            # read less.
             await self._models.refresh()
-            swapped = await self._models.loaded(conversation.model)
-            body = conversation.encode(swapped.name, self._defaults)
-            return await self._upstream.post(PATH, body)
+            return await self._answer(conversation, stages)
+
+    async def _answer(self, conversation: Conversation, stages: Stages) -> ChatAnswer:
+        model = await self._models.loaded(conversation.model)
+        grounding: Grounding | None = None
+        if self._grounder.wanted(conversation):
+            ground = await self._grounder.ground(conversation, model, stages)
+            grounding = ground.grounding
+            if conversation.retrieval.dry_run or ground.refuses:
+                text = "" if conversation.retrieval.dry_run else self._refusal
+                reply = Reply(text, model.name, grounding)
+                return ChatAnswer(reply, conversation.stream, grounding, stages.seconds)
+        request = conversation.encode(model.name, self._defaults)
+        answer = await self._upstream.post(PATH, request)
+        return ChatAnswer(answer, conversation.stream, grounding, stages.seconds)

@@ -1,5 +1,6 @@
 """The body of a chat request. Reads what retrieval needs; everything else stays as it came."""
 
+import re
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -13,6 +14,8 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for a wrong value; the last one for a very deep one."""
 
 
+_PLACE = re.compile(r" - at `\$(.*)`$")
+"""How msgspec tells where in a value it met what it did not expect."""
 _RENDERED = (
     "tools",
     "add_generation_prompt",
@@ -197,7 +200,9 @@ class Conversation:
         try:
             return msgspec.json.decode(raw, type=expected)
         except _UNREADABLE as exc:
-            raise InvalidRequest(f"Invalid value for {name!r}: {exc}", name) from exc
+            place = _PLACE.search(str(exc))
+            param = name + (place[1] if place else "")
+            raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
 
     def _absent(self, name: str) -> bool:
         return bytes(self._fields.get(name, b"null")) == b"null"

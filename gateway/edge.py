@@ -74,6 +74,8 @@ _VERDICTS: list[tuple[type[Exception], Verdict]] = [
     (IndexUnavailable, Verdict(503, "server_error", "index_unavailable", retry=True)),
     (IndexFailure, Verdict(502, "server_error", "index_failed")),
 ]
+_TOO_LONG = ("input_tokens", "input_text")
+"""What vLLM says is wrong where the messages are too long."""
 _INTERNAL = Verdict(500, "server_error", "internal_error")
 
 
@@ -98,7 +100,10 @@ def error_body(failure: Exception) -> dict[str, ErrorBody]:
         message = failure.detail
     else:
         message = str(failure)
-    return {"error": ErrorBody(message, row.type, getattr(failure, "param", None), row.code)}
+    param = getattr(failure, "param", None)
+    return {
+        "error": ErrorBody(message, row.type, "messages" if param in _TOO_LONG else param, row.code)
+    }
 
 
 def error_response(request: Request[Any, Any, Any], failure: Exception) -> Response[bytes]:
@@ -139,7 +144,7 @@ async def add_request_id(message: Message, scope: Scope) -> None:
 def _rejected(failure: UpstreamRejected) -> Verdict:
     """VLLM's statuses are OpenAI's, but its types are not, and its codes are the status again."""
     match failure.status:
-        case 400 | 413 | 422 if failure.param == "input_tokens":
+        case 400 | 413 | 422 if failure.param in _TOO_LONG:
             return Verdict(400, "invalid_request_error", "context_length_exceeded")
         case 404:
             return Verdict(404, "invalid_request_error", "model_not_found")

@@ -10,6 +10,7 @@ from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Stream
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.chat import Chat
 from gateway.edge import error_event
@@ -69,6 +70,12 @@ async def ready(health: NamedDependency[Health]) -> Response[bytes]:
     return _json({"status": "ready"})
 
 
+@get("/metrics", media_type=CONTENT_TYPE_LATEST)
+async def metrics() -> Response[bytes]:
+    """What Prometheus scrapes."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
 async def _chat_response(chat: Chat, body: bytes) -> Response[Any]:
     answer = await chat.answer(body)
     headers = {"server-timing": _server_timing(answer.stages_s)} if answer.stages_s else {}
@@ -125,4 +132,4 @@ def _json(content: Any, status_code: int = 200) -> Response[bytes]:
     )
 
 
-ROUTES = [chat_completions, list_models, retrieve_model, live, ready]
+ROUTES = [chat_completions, list_models, retrieve_model, live, ready, metrics]

@@ -82,6 +82,7 @@ class DocumentProgress:
         except SourceUnusable:
             return  # the run itself meets it and says so
         self._total = total
+        self._bar.update(self._task, total=total)
 
     def _stop_counting(self) -> None:
         self._stopped.set()

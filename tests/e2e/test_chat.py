@@ -170,7 +170,7 @@ def test_default_is_listed_beside_what_is_served(client: openai.OpenAI) -> None:
             {"messages": [{"role": "user", "content": "word " * 6000}]},
             openai.BadRequestError,
             "context_length_exceeded",
-            "input_tokens",
+            "messages",
         ),
     ],
 )

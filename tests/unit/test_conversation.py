@@ -363,10 +363,19 @@ def test_retrieval_is_a_switch_or_options(field: bytes, options: RetrievalOption
         (b'{"messages":[' + HELLO + b'],"stream":1}', "stream"),
         (b'{"messages":[' + HELLO + b'],"retrieval":"yes"}', "retrieval"),
         (b'{"messages":[' + HELLO + b'],"retrieval":[]}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"enabled":1}}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":0}}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":51}}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":2.5}}', "retrieval"),
+        (b'{"messages":[' + HELLO + b'],"retrieval":{"enabled":1}}', "retrieval.enabled"),
+        (
+            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":0}}',
+            "retrieval.max_num_results",
+        ),
+        (
+            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":51}}',
+            "retrieval.max_num_results",
+        ),
+        (
+            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":2.5}}',
+            "retrieval.max_num_results",
+        ),
         (b'{"messages":[' + HELLO + b'],"retrieval":{"top_k":5}}', "retrieval"),
     ],
 )

@@ -144,6 +144,7 @@ def test_the_parameter_that_is_wrong_is_named() -> None:
     ("vllm_status", "param", "expected"),
     [
         (400, "input_tokens", (400, "invalid_request_error", "context_length_exceeded", False)),
+        (422, "input_text", (400, "invalid_request_error", "context_length_exceeded", False)),
         (400, "temperature", (400, "invalid_request_error", None, False)),
         (400, None, (400, "invalid_request_error", None, False)),
         (401, None, (502, "server_error", "model_server_refused_gateway", False)),
@@ -163,7 +164,8 @@ def test_errors_of_vllm_become_those_of_openai(
     status, headers, error = answered(UpstreamRejected("vLLM's reason", vllm_status, param))
 
     assert (status, error["type"], error["code"], "retry-after" in headers) == expected
-    assert (error["message"], error["param"]) == ("vLLM's reason", param)
+    part = "messages" if error["code"] == "context_length_exceeded" else param
+    assert (error["message"], error["param"]) == ("vLLM's reason", part)
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("secret"), KeyError("secret"), OSError("secret")])

@@ -191,7 +191,8 @@ def test_a_wrong_body_is_refused_before_anything_is_asked(
 ) -> None:
     response = client.post(CHAT, json=QUESTION | {"retrieval": {"max_num_results": 0}})
 
-    assert (response.status_code, error_of(response)["param"]) == (400, "retrieval")
+    problem = error_of(response)
+    assert (response.status_code, problem["param"]) == (400, "retrieval.max_num_results")
     assert (upstream.posted, reader.searches) == ([], [])
 
 
@@ -205,14 +206,16 @@ def test_a_request_keeps_the_id_it_brought(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("param", ["input_tokens", "input_text"])
 def test_a_rejection_by_vllm_reaches_the_client_as_an_openai_error(
-    client: Client, upstream: "FakeUpstream", stream: bool
+    client: Client, upstream: "FakeUpstream", stream: bool, param: str
 ) -> None:
-    upstream.answers.append(UpstreamRejected("too long", 400, "input_tokens"))
+    upstream.answers.append(UpstreamRejected("too long", 400, param))
     response = client.post(CHAT, json=QUESTION | {"stream": stream})
 
     assert response.status_code == 400
-    assert error_of(response)["code"] == "context_length_exceeded"
+    problem = error_of(response)
+    assert (problem["code"], problem["param"]) == ("context_length_exceeded", "messages")
 
 
 def test_an_unexpected_failure_tells_the_client_nothing_of_its_text(

@@ -17,6 +17,7 @@ from indexer.index.collection import Generation, IndexReader
 from indexer.index.records import Fingerprint, Hit
 from indexer.index.searching import Query, Search
 from tests.unit.index_fakes import IDENTITY, FakeEncoder, FakeWriter
+from tests.unit.run_fakes import RunOnce, run_with
 
 COMPLETION = b'{"id":"c","choices":[{"index":0,"message":{"content":"Grass [1]."}}]}'
 
@@ -171,6 +172,11 @@ def reader(hits: list[Hit]) -> FakeReader:
 @pytest.fixture
 def writer() -> FakeWriter:
     return FakeWriter()
+
+
+@pytest.fixture
+def run(writer: FakeWriter, encoder: FakeEncoder) -> RunOnce:
+    return run_with(writer, encoder)
 
 
 @pytest.fixture

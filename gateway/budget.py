@@ -47,6 +47,8 @@ class Fitted(msgspec.Struct, frozen=True):
     """How many of the oldest exchanges leave."""
     hits_left_out: int = 0
     messages_left_out: int = 0
+    tokens: int | None = None
+    """Of the whole prompt, as vLLM counts; None where it need not be asked."""
 
 
 class Budget:
@@ -87,6 +89,7 @@ class Budget:
             forgotten,
             len(hits) - kept,
             sum(map(len, conversation.exchanges[:forgotten])),
+            trial.counted(kept, forgotten),
         )
 
     async def _least_forgotten(self, trial: "_Trial", conversation: Conversation, room: int) -> int:
@@ -166,6 +169,10 @@ class _Trial:
             messages = self._messages(kept, forgotten)
             self._counted[kept, forgotten] = await self._count(messages)
         return self._counted[kept, forgotten]
+
+    def counted(self, kept: int, forgotten: int) -> int | None:
+        """The length of such a prompt, where vLLM was asked for it."""
+        return None if self.failure else self._counted.get((kept, forgotten))
 
     async def _count(self, messages: list[msgspec.Raw]) -> int:
         if self.failure is None:

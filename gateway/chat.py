@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.conversation import Conversation
-from gateway.errors import UpstreamRejected
+from gateway.errors import InvalidRequest, UpstreamRejected
 from gateway.grounding import Grounder
 from gateway.models import DEFAULT_MODEL, Models
 from gateway.relay import Grounding
@@ -64,8 +64,13 @@ class Chat:
             grounding = ground.grounding
             if conversation.retrieval.dry_run or ground.refuses:
                 text = "" if conversation.retrieval.dry_run else self._refusal
-                reply = Reply(text, model.name, grounding)
+                reply = Reply(text, model.name, grounding, conversation.wants_usage)
                 return ChatAnswer(reply, conversation.stream, grounding, stages.seconds)
+        elif conversation.retrieval.dry_run:
+            raise InvalidRequest(
+                "There is nothing to try: retrieval is off, or no message of the user has a text.",
+                "retrieval.dry_run",
+            )
         request = conversation.encode(model.name, self._defaults)
         answer = await self._upstream.post(PATH, request)
         return ChatAnswer(answer, conversation.stream, grounding, stages.seconds)

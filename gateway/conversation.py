@@ -2,13 +2,13 @@
 
 import re
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.retrieval.options import RetrievalOptions
+from gateway.turns import Said, Spoken, Turn, exchanges, text_of, text_of_part
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises for a wrong value; the last one for a very deep one."""
@@ -30,25 +30,8 @@ _TO_THE_TEMPLATE = ("chat_template", "chat_template_kwargs", "documents")
 """What may make a prompt longer than the text of its messages and tools."""
 
 
-class _Turn(msgspec.Struct):
-    role: str
-    content: Any = None
-
-
-class _Call(msgspec.Struct):
-    id: str | None = None
-
-
-class _Spoken(_Turn):
-    tool_calls: list[_Call] | None = None
-    tool_call_id: str | None = None
-
-
-class Said(msgspec.Struct, frozen=True):
-    """The text of a turn."""
-
-    role: str
-    text: str
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
 
 
 class _Format(msgspec.Struct):
@@ -78,17 +61,17 @@ class Conversation:
     @property
     def question(self) -> str:
         """The text of the last user turn; empty where there is none."""
-        return _text(self._turn) if self._turn else ""
+        return text_of(self._turn) if self._turn else ""
 
     def said_before(self, turns: int) -> list[Said]:
         """Up to `turns` turns of user and assistant before the question, oldest first."""
         said: list[Said] = []
         for message in reversed(self._messages[: max(0, self._question_at)]):
             try:
-                turn = msgspec.json.decode(message, type=_Turn)
+                turn = msgspec.json.decode(message, type=Turn)
             except _UNREADABLE:
                 break
-            if turn.role in ("user", "assistant") and (text := _text(turn)):
+            if turn.role in ("user", "assistant") and (text := text_of(turn)):
                 said.append(Said(turn.role, text))
             if len(said) == turns:
                 break
@@ -102,6 +85,15 @@ class Conversation:
         except InvalidRequest:  # vLLM refuses it
             return False
         return wanted is not None and wanted.type in ("json_object", "json_schema")
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with what it used."""
+        try:
+            options = self._field("stream_options", _StreamOptions | None)
+        except InvalidRequest:  # vLLM refuses it
+            return False
+        return options is not None and bool(options.include_usage)
 
     @property
     def tools(self) -> bytes:
@@ -122,10 +114,10 @@ class Conversation:
         message makes no sense: vLLM says so.
         """
         try:
-            spoken = [msgspec.json.decode(message, type=_Spoken) for message in self._messages]
+            spoken = [msgspec.json.decode(message, type=Spoken) for message in self._messages]
         except _UNREADABLE:
             return []
-        return _exchanges(spoken, self._question_at)
+        return exchanges(spoken, self._question_at)
 
     @cached_property
     def bounded(self) -> bool:
@@ -136,11 +128,11 @@ class Conversation:
         if any(not self._absent(name) for name in _TO_THE_TEMPLATE):
             return False
         try:
-            turns = [msgspec.json.decode(message, type=_Turn) for message in self._messages]
+            turns = [msgspec.json.decode(message, type=Turn) for message in self._messages]
         except _UNREADABLE:
             return False
         parts = [part for turn in turns if isinstance(turn.content, list) for part in turn.content]
-        return all(_text_of(part) is not None for part in parts)
+        return all(text_of_part(part) is not None for part in parts)
 
     def answer_tokens(self, default: int) -> int:
         """How long the answer may get, in tokens: what the client said, or `default`."""
@@ -217,7 +209,7 @@ class Conversation:
     def _augmented(self, message: msgspec.Raw, prompt: str) -> msgspec.Raw:
         content: Any = prompt
         if self._turn is not None and isinstance(self._turn.content, list):
-            others = [part for part in self._turn.content if _text_of(part) is None]
+            others = [part for part in self._turn.content if text_of_part(part) is None]
             content = [*others, {"type": "text", "text": prompt}]
         fields = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
         return msgspec.Raw(msgspec.json.encode({**fields, "content": content}))
@@ -243,52 +235,13 @@ class Conversation:
             return options
         return RetrievalOptions(enabled=options)
 
-    def _last_user_turn(self) -> tuple[int, _Turn | None]:
+    def _last_user_turn(self) -> tuple[int, Turn | None]:
         for place in range(len(self._messages) - 1, -1, -1):
             try:
-                turn = msgspec.json.decode(self._messages[place], type=_Turn)
+                turn = msgspec.json.decode(self._messages[place], type=Turn)
             except _UNREADABLE as exc:
                 param = f"messages[{place}]"
                 raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
             if turn.role == "user":
                 return place, turn
         return -1, None
-
-
-def _text(turn: _Turn) -> str:
-    """What is text in a turn; empty for one of images or tool calls alone."""
-    match turn.content:
-        case str(text):
-            return text.strip()
-        case list(parts):
-            return "\n".join(filter(None, map(_text_of, parts))).strip()
-    return ""
-
-
-def _text_of(part: Any) -> str | None:
-    """The text of a content part; None for an image and whatever else is no text."""
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    return None
-
-
-def _exchanges(spoken: list[_Spoken], question_at: int) -> list[list[int]]:
-    exchanges: list[list[int]] = []
-    called: dict[str, int] = {}
-    """Which exchange each tool call is in."""
-    for place, message in enumerate(spoken):
-        answered = called.get(message.tool_call_id or "")
-        if place >= question_at:
-            if answered is not None:  # it answers what would be forgotten
-                del exchanges[answered:]
-            continue
-        if message.role in ("system", "developer"):
-            continue
-        if message.role == "user" or not exchanges:
-            exchanges.append([])
-        if answered is not None:
-            exchanges[answered:] = [[*chain.from_iterable(exchanges[answered:])]]
-            called = {call: min(at, answered) for call, at in called.items()}
-        exchanges[-1].append(place)
-        called |= {call.id: len(exchanges) - 1 for call in message.tool_calls or () if call.id}
-    return exchanges

@@ -1,22 +1,22 @@
 """From a conversation to what its answer stands on: understand, retrieve, fit, and tell how."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.budget import Budget, Fitted
 from gateway.conversation import Conversation
-from gateway.errors import NothingFound
+from gateway.errors import InvalidRequest, NothingFound
 from gateway.models import Loaded
 from gateway.relay import Grounding
-from gateway.retrieval.options import RetrievalOptions, Wanted
+from gateway.retrieval.options import Wanted
 from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.retrieval.selection import Candidate, covers
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
 from gateway.understanding import Understanding, Understood
-from indexer.index.metadata_filters import compile_filter, parse_filter
-
-FILTERS = "retrieval.filters"
+from indexer.index.records import Hit
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class Grounder:
             candidates=settings.candidates,
             score_threshold=settings.score_threshold,
             relevance_threshold=settings.relevance_threshold,
-            rerank=settings.reranker_model is not None,
+            rerank=retriever.can_rerank,
             neighbours=settings.neighbours,
             document_share=settings.document_share,
             when_nothing_found=settings.when_nothing_found,
@@ -67,14 +67,17 @@ class Grounder:
         documents and cannot is no answer.
         """
         options = conversation.retrieval
-        wanted = self._wanted.with_options(options, await self._compiled(options))
+        wanted = self._wanted.with_options(options)
+        if wanted.rerank and not self._retriever.can_rerank:
+            raise InvalidRequest("No reranking model is configured.", "retrieval.rerank")
         with stages.measure("understand"):
             understood = await self._understanding.queries(
                 conversation, model.name, options.num_queries or self._num_queries
             )
         found = await self._retriever.retrieve(understood.queries, wanted, stages)
         refuses = not found.hits and wanted.when_nothing_found == "refuse"
-        if not found.hits and wanted.when_nothing_found == "fail":
+        fails = not found.hits and wanted.when_nothing_found == "fail"
+        if fails and not options.dry_run:
             raise NothingFound("Nothing relevant to this question was found in the documents.")
         fitted = Fitted([], None)
         if not refuses:
@@ -92,13 +95,6 @@ class Grounder:
         grounding = Grounding(understood.queries[0], fitted.hits, conversation.wants_json, details)
         return Ground(grounding, refuses)
 
-    async def _compiled(self, options: RetrievalOptions) -> str:
-        if options.filters is None:
-            return ""
-        generation = await self._retriever.published.generation()
-        declared = generation.fingerprint.attributes
-        return compile_filter(parse_filter(options.filters, FILTERS), declared, FILTERS)
-
 
 def _left_out(fitted: Fitted) -> dict[str, int]:
     """What had to leave for want of room; empty where nothing had to."""
@@ -107,23 +103,28 @@ def _left_out(fitted: Fitted) -> dict[str, int]:
 
 
 def _explained(understood: Understood, found: Retrieved, fitted: Fitted) -> dict[str, Any]:
-    given = {hit.chunk_id for hit in fitted.hits}
     return {
         "queries": understood.queries,
         "fallback": understood.fallback,
         "relevance": found.relevance,
         "candidates": [
-            {
-                "chunk_id": candidate.hit.chunk_id,
-                "title": candidate.hit.title,
-                "url": candidate.hit.source,
-                "score": candidate.hit.score,
-                "scores": found.scores.get(candidate.hit.chunk_id, {}),
-                "kept": candidate.hit.chunk_id in given,
-                "reason": candidate.dropped
-                or ("" if candidate.hit.chunk_id in given else "there is no room for it"),
-            }
+            _told(candidate, found.scores.get(candidate.hit.chunk_id, {}), fitted.hits)
             for candidate in found.candidates
         ],
         "prompt": fitted.prompt,
+        "tokens": fitted.tokens,
+    }
+
+
+def _told(candidate: Candidate, scores: dict[str, float], given: Sequence[Hit]) -> dict[str, Any]:
+    hit = candidate.hit
+    kept = any(covers(each, hit) for each in given)
+    return {
+        "chunk_id": hit.chunk_id,
+        "title": hit.title,
+        "url": hit.source,
+        "score": hit.score,
+        "scores": scores,
+        "kept": kept,
+        "reason": candidate.dropped or ("" if kept else "there is no room for it"),
     }

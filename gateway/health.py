@@ -20,7 +20,12 @@ class Health:
 
     async def missing(self) -> dict[str, str]:
         """The parts that are not there, with the reason; empty when the gateway is ready."""
-        parts = {"vllm": self._vllm(), "encoder": self._encoder(), "milvus": self._milvus()}
+        parts = {
+            "vllm": self._vllm(),
+            "encoder": self._encoder(),
+            "reranker": self._reranker(),
+            "milvus": self._milvus(),
+        }
         reasons = await asyncio.gather(*map(_reason, parts.values()))
         return {part: reason for part, reason in zip(parts, reasons, strict=True) if reason}
 
@@ -30,6 +35,9 @@ class Health:
 
     async def _encoder(self) -> None:
         self._retriever.check_encoder()
+
+    async def _reranker(self) -> None:
+        self._retriever.check_reranker()
 
     async def _milvus(self) -> None:
         with contextlib.suppress(EncoderUnavailable):  # that is the encoder's trouble

@@ -9,6 +9,8 @@ import msgspec
 
 from gateway.relay import Grounding
 
+_NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
 
 class Reply(msgspec.Struct, frozen=True):
     """A whole answer, ready before the first byte is sent."""
@@ -16,6 +18,8 @@ class Reply(msgspec.Struct, frozen=True):
     text: str
     model: str
     grounding: Grounding
+    tells_usage: bool = False
+    """Whether a stream ends with what it used, which is nothing."""
 
     def whole(self) -> bytes:
         """As a chat completion."""
@@ -29,7 +33,7 @@ class Reply(msgspec.Struct, frozen=True):
             {
                 **self._head("chat.completion"),
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+                "usage": _NO_USAGE,
             }
         )
 
@@ -50,6 +54,9 @@ class Reply(msgspec.Struct, frozen=True):
         for delta, reason in deltas:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield b"data: " + msgspec.json.encode({**head, "choices": [choice]}) + b"\n\n"
+        if self.tells_usage:
+            last = {**head, "choices": [], "usage": _NO_USAGE}
+            yield b"data: " + msgspec.json.encode(last) + b"\n\n"
         yield b"data: [DONE]\n\n"
 
     def _head(self, kind: str) -> dict[str, Any]:

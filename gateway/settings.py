@@ -68,7 +68,7 @@ class GatewaySettings(IndexSettings):
         description="Chunks put into the prompt of a request that does not say.",
     )
     candidates: int = Field(
-        default=20,
+        default=40,
         ge=1,
         le=MAX_CANDIDATES,
         description="Chunks that are looked at before the best are chosen.",

@@ -8,12 +8,13 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from gateway.conversation import Conversation, Said
+from gateway.conversation import Conversation
 from gateway.errors import UpstreamFailure
+from gateway.turns import Said
 from gateway.upstream import Upstream
 
 PATH = "/chat/completions"
@@ -35,8 +36,11 @@ _LEANING = re.compile(
     re.IGNORECASE,
 )
 _DECORATION = re.compile(
-    r"^\s*(?:[-*•>]+|\d+[.)]|query:|question:)?\s*[\"“']?|[\"”']?\s*$", re.IGNORECASE
+    r"^\s*(?:(?:[-*•>]+|\d+[.)])\s)?\s*(?:(?:(?:last|rewritten|search) )?(?:query|question):)?"
+    r"\s*[\"“']?|[\"”']?\s*$",
+    re.IGNORECASE,
 )
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +60,11 @@ class _Message(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     message: _Message
+    finish_reason: str | None = None
 
 
 class _Completion(msgspec.Struct):
-    choices: list[_Choice]
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
 
 
 class Understanding:
@@ -86,7 +91,7 @@ class Understanding:
         except (UpstreamFailure, msgspec.DecodeError, UnicodeDecodeError) as exc:
             return self._as_asked(question, str(exc))
         most = max(QUERY_CHARS, 2 * len(question))
-        queries = [line for line in map(_cleaned, lines) if line and len(line) <= most]
+        queries = [line for line in map(_cleaned, lines) if _is_query(line, most)]
         if not queries:
             return self._as_asked(question, "the model gave no query")
         alone = [] if leans else [question]
@@ -98,7 +103,9 @@ class Understanding:
             completion = msgspec.json.decode(await answer.read(), type=_Completion)
         finally:
             await answer.close()
-        return (completion.choices[0].message.content or "").splitlines()
+        choice = completion.choices[0]
+        lines = _THOUGHTS.sub("", choice.message.content or "").splitlines()
+        return lines[:-1] if choice.finish_reason == "length" else lines
 
     def _as_asked(self, question: str, reason: str) -> Understood:
         _log.info("the question is searched as it was asked: %s", reason)
@@ -134,9 +141,16 @@ def _request(model: str, question: str, history: Sequence[Said], count: int) -> 
             {"role": "user", "content": f"{asked}Last question: {question}"},
         ],
         "temperature": 0,
-        "max_tokens": QUERY_TOKENS * count,
+        # A long question needs room to be said again.
+        "max_tokens": (QUERY_TOKENS + len(question) // 2) * count,
     }
 
 
 def _cleaned(line: str) -> str:
     return _DECORATION.sub("", line).strip()
+
+
+def _is_query(line: str, most: int) -> bool:
+    """Whether there is a word in `line`, and it neither announces queries nor is an answer."""
+    has_words = any(map(str.isalnum, line))
+    return has_words and not line.endswith((":", "\uff1a")) and len(line) <= most

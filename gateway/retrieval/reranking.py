@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.batching import Batcher
-from gateway.errors import UpstreamBroken
+from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamUnavailable
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable
 
@@ -31,6 +32,9 @@ class Reranker(Protocol):
 
     async def start(self) -> None:
         """Load what it needs."""
+
+    def check(self) -> None:
+        """Raises EncoderUnavailable where it cannot be asked."""
 
     async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
         """One score in 0..1 for each passage. Raises IndexFailure and UpstreamFailure."""
@@ -71,6 +75,11 @@ class LocalReranker:
             raise self._trouble
         return await self._batches.submit((question, passages))
 
+    def check(self) -> None:
+        """Raises EncoderUnavailable while the model is not there."""
+        if self._batches is None:
+            raise self._trouble
+
     async def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -95,25 +104,44 @@ class RemoteReranker:
     async def start(self) -> None:
         """There is nothing to load here."""
 
+    def check(self) -> None:
+        """There is nothing to wait for: the server tells when it is asked."""
+
     async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
         """One score in 0..1 for each passage. Raises UpstreamFailure."""
         body = {"model": self._model, "query": question, "documents": list(passages)}
-        answer = await self._upstream.post("/rerank", msgspec.json.encode(body))
-        try:
-            raw = await answer.read()
-        finally:
-            await answer.close()
+        raw = await self._answer(msgspec.json.encode(body))
         try:
             ranked = msgspec.json.decode(raw, type=_Ranking).results
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise UpstreamBroken(f"the rerank server's answer makes no sense: {exc}") from exc
-        by_place = {each.index: each.relevance_score for each in ranked}
-        if by_place.keys() != set(range(len(passages))):
+        ranked.sort(key=lambda each: each.index)
+        if [each.index for each in ranked] != list(range(len(passages))):
             raise UpstreamBroken(
-                f"the rerank server scored {len(by_place)} of {len(passages)} passages"
+                f"the rerank server did not score each of {len(passages)} passages once"
             )
-        return [min(1.0, max(0.0, by_place[place])) for place in range(len(passages))]
+        return _shares([each.relevance_score for each in ranked])
+
+    async def _answer(self, body: bytes) -> bytes:
+        try:
+            answer = await self._upstream.post("/rerank", body)
+            try:
+                return await answer.read()
+            finally:
+                await answer.close()
+        except UpstreamUnavailable as exc:
+            raise UpstreamUnavailable(f"the rerank server: {exc}") from exc
+        except UpstreamFailure as exc:
+            # What it refuses is no fault of the client's: the request is ours.
+            raise UpstreamBroken(f"the rerank server: {exc}") from exc
 
     async def close(self) -> None:
         """Close every connection."""
         await self._upstream.close()
+
+
+def _shares(scores: list[float]) -> list[float]:
+    """`scores` in 0..1 and in the same order: some servers give what comes before a sigmoid."""
+    if all(0 <= score <= 1 for score in scores):
+        return scores
+    return [(1 + math.tanh(score / 2)) / 2 for score in scores]

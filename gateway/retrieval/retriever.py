@@ -1,6 +1,7 @@
 """Finds the chunks that belong to a question. Knows the index contract, not chat or HTTP."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,8 @@ from gateway.retrieval.selection import Candidate, choose, widen
 from gateway.stages import Stages
 from indexer.index.collection import Generation, IndexReader
 from indexer.index.embedding import TextEncoder
-from indexer.index.errors import EncoderUnavailable
+from indexer.index.errors import EncoderUnavailable, IndexRefused
+from indexer.index.filters import one_of
 from indexer.index.passages import passage
 from indexer.index.records import Hit, SearchMode
 from indexer.index.searching import Query, Search
@@ -70,6 +72,16 @@ class Retriever:
             loading.append(self._reranker.start())
         await asyncio.gather(*loading)
 
+    @property
+    def can_rerank(self) -> bool:
+        """Whether there is a model for that."""
+        return self._reranker is not None
+
+    def check_reranker(self) -> None:
+        """Raises EncoderUnavailable where a model is configured and not loaded."""
+        if self._reranker is not None:
+            self._reranker.check()
+
     def check_encoder(self) -> TextEncoder:
         """The encoder. Raises EncoderUnavailable."""
         if self._encoder is None:
@@ -79,15 +91,16 @@ class Retriever:
     async def retrieve(self, questions: Sequence[str], wanted: Wanted, stages: Stages) -> Retrieved:
         """The hits for the first of `questions`; the others are further ways to put it.
 
-        Raises IndexFailure, and UpstreamFailure where a rerank server is asked.
+        Raises IndexFailure, FilterInvalid, and UpstreamFailure where a rerank server is asked.
         """
         with stages.measure("embed"):
             queries = await self._embedded(questions, wanted)
         with stages.measure("search"):
             found, relevance = await self._found(queries, wanted)
         scores: dict[str, dict[str, float]] = {}
-        if wanted.explain:
-            scores = await self._scores_by_leg(queries[0], found, wanted)
+        if wanted.explain and found:
+            with stages.measure("explain"):
+                scores = await self._scores_by_leg(queries[0], found, wanted)
         if wanted.rerank and self._reranker is not None and found:
             with stages.measure("rerank"):
                 found = await self._reranked(self._reranker, questions[0], found)
@@ -149,11 +162,12 @@ class Retriever:
         """The candidates, best first, and the best cosine where a threshold asks for it."""
         pool = max(wanted.limit, wanted.candidates)
         searches: list[Awaitable[list[list[Hit]]]] = [
-            self.published.ask(partial(self._search, queries, wanted, wanted.mode, pool))
+            self.published.ask(partial(self._search, queries, wanted, pool))
         ]
         asked = bool(wanted.relevance_threshold) or wanted.explain
         if asked and wanted.mode != "dense":
-            nearest = partial(self._search, queries[:1], wanted, "dense", 1)
+            by_meaning = msgspec.structs.replace(wanted, mode="dense")
+            nearest = partial(self._search, queries[:1], by_meaning, 1)
             searches.append(self.published.ask(nearest))
         found, *nearest_found = await asyncio.gather(*searches)
         merged = _merged(found)[:pool]
@@ -165,32 +179,37 @@ class Retriever:
         self,
         queries: Sequence[Query],
         wanted: Wanted,
-        mode: SearchMode,
         limit: int,
         generation: Generation,
+        *,
+        among: str = "",
     ) -> list[list[Hit]]:
+        filters = wanted.where(generation.fingerprint.attributes)
         search = Search(
             tenant=self._tenant,
             limit=limit,
-            mode=mode,
+            mode=wanted.mode,
             candidates=wanted.candidates,
             text_weight=wanted.text_weight,
-            where=wanted.where,
+            where=" and ".join(filter(None, [filters, among])),
         )
         return await self._reader.search(generation, queries, search)
 
     async def _scores_by_leg(
         self, query: Query, found: Sequence[Hit], wanted: Wanted
     ) -> dict[str, dict[str, float]]:
-        """What Milvus keeps to itself when it fuses: each leg is asked once more."""
+        """What Milvus keeps to itself when it fuses: each leg is asked for these chunks alone."""
         scores: dict[str, dict[str, float]] = {
             hit.chunk_id: {wanted.mode: hit.score} for hit in found
         }
         modes: tuple[SearchMode, ...] = ("dense", "bm25")
-        for mode in modes:
-            leg = partial(self._search, [query], wanted, mode, max(1, len(found)) * 2)
-            for hit in (await self.published.ask(leg))[0]:
-                if hit.chunk_id in scores:
+        for mode in (mode for mode in modes if mode != wanted.mode):
+            asked = msgspec.structs.replace(wanted, mode=mode)
+            leg = partial(
+                self._search, [query], asked, len(found), among=one_of("chunk_id", scores)
+            )
+            with contextlib.suppress(IndexRefused):  # another program's collection has one leg
+                for hit in (await self.published.ask(leg))[0]:
                     scores[hit.chunk_id][mode] = hit.score
         return scores
 

@@ -5,14 +5,15 @@ A hit covers one or more neighbouring chunks of a document; its text is what sta
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from indexer.index.records import Hit
 
 DUPLICATE_SHARE = 0.8
-"""Two texts with so much in common, of all their shingles, say the same."""
+"""A text that has so many of its shingles in common with a better one says nothing new."""
 SHINGLE_WORDS = 3
 
 _WORD = re.compile(r"\w+")
@@ -41,7 +42,8 @@ def choose(
     """The best `limit` of `found`, which are best first, without what says the same twice.
 
     A chunk that overlaps a better one of its document is joined to it and takes no place of its
-    own. One document gets `document_share` of the places, and one at least.
+    own. One document gets as many chunks, joined or not, as `document_share` of the places, and
+    one at least: else a long passage that is found in many chunks would grow into one huge hit.
     """
     kept: list[Hit] = []
     candidates: list[Candidate] = []
@@ -58,20 +60,29 @@ def choose(
 
 def widen(hits: Sequence[Hit], neighbours: Iterable[Hit]) -> list[Hit]:
     """`hits` with the chunks around them, best first; those that then meet become one."""
-    around = sorted(neighbours, key=lambda hit: (hit.document_id, hit.start))
+    ranks = {hit.chunk_id: rank for rank, hit in enumerate(hits)}
+    rank = partial(_rank, ranks)
+    # In the order of the text what is joined last is always as it was stored.
+    pieces = sorted(
+        [*hits, *neighbours],
+        key=lambda hit: (hit.document_id, hit.document_hash, hit.start, -hit.end, rank(hit)),
+    )
     wide: list[Hit] = []
-    for hit in hits:
-        whole = hit
-        before = [each for each in around if _is_before(each, hit)]
-        for chunk in [*reversed(before), *(each for each in around if _is_behind(each, hit))]:
-            if _adjoin(whole, chunk):
-                whole = _join(whole, chunk)
-        place = next((at for at, other in enumerate(wide) if _adjoin(other, whole)), None)
-        if place is None:
-            wide.append(whole)
+    for piece in pieces:
+        if wide and _adjoin(wide[-1], piece):
+            wide[-1] = _join(*sorted([wide[-1], piece], key=rank))
         else:
-            wide[place] = _join(wide[place], whole)
-    return wide
+            wide.append(piece)
+    return sorted((hit for hit in wide if hit.chunk_id in ranks), key=rank)
+
+
+def covers(hit: Hit, chunk: Hit) -> bool:
+    """Whether the text of `chunk` is in `hit`."""
+    return (
+        _is_one_document(hit, chunk)
+        and hit.ordinal <= chunk.ordinal
+        and chunk.ordinal + chunk.chunks <= hit.ordinal + hit.chunks
+    )
 
 
 _JOINED = "joined to a better one that it overlaps"
@@ -80,14 +91,15 @@ _JOINED = "joined to a better one that it overlaps"
 def _reason(hit: Hit, kept: Sequence[Hit], limit: int, threshold: float, places: int) -> str:
     if hit.score < threshold:
         return f"its score is below {threshold}"
+    if len(kept) >= limit:
+        return f"all places are taken by better ones, {limit} of {limit}"
+    of_document = sum(other.chunks for other in kept if other.document_id == hit.document_id)
+    if of_document >= places:
+        return f"{of_document} better ones of its document were found"
     if any(_overlap(hit, other) for other in kept):
         return _JOINED
-    if any(_says_the_same(hit, other) for other in kept):
+    if any(_repeats(hit, other) for other in kept):
         return "says the same as a better one"
-    if len(kept) >= limit:
-        return f"{limit} better ones were found"
-    if sum(other.document_id == hit.document_id for other in kept) >= places:
-        return f"its document has {places} already"
     return ""
 
 
@@ -109,12 +121,9 @@ def _is_one_document(one: Hit, other: Hit) -> bool:
     return (one.document_id, one.document_hash) == (other.document_id, other.document_hash)
 
 
-def _is_before(chunk: Hit, hit: Hit) -> bool:
-    return chunk.document_id == hit.document_id and chunk.ordinal < hit.ordinal
-
-
-def _is_behind(chunk: Hit, hit: Hit) -> bool:
-    return chunk.document_id == hit.document_id and chunk.ordinal >= hit.ordinal + hit.chunks
+def _rank(ranks: Mapping[str, int], hit: Hit) -> int:
+    """Of a hit its own, from 0; of a neighbour one behind them all."""
+    return ranks.get(hit.chunk_id, len(ranks))
 
 
 def _joined(kept: Sequence[Hit], hit: Hit) -> list[Hit]:
@@ -123,11 +132,12 @@ def _joined(kept: Sequence[Hit], hit: Hit) -> list[Hit]:
     whole = hit
     place: int | None = None
     for other in kept:
-        if _overlap(other, whole):
-            whole = _join(other, whole)
-            place = len(joined) if place is None else place
-        else:
+        if not _overlap(other, whole):
             joined.append(other)
+        elif place is None:
+            place, whole = len(joined), _join(other, whole)
+        else:
+            whole = _join(whole, other)
     joined.insert(len(joined) if place is None else place, whole)
     return joined
 
@@ -150,9 +160,9 @@ def _join(better: Hit, other: Hit) -> Hit:
     )
 
 
-def _says_the_same(one: Hit, other: Hit) -> bool:
-    ours, theirs = _shingles(one.text), _shingles(other.text)
-    return len(ours & theirs) >= DUPLICATE_SHARE * len(ours | theirs)
+def _repeats(hit: Hit, better: Hit) -> bool:
+    ours, theirs = _shingles(hit.text), _shingles(better.text)
+    return len(ours & theirs) >= DUPLICATE_SHARE * len(ours)
 
 
 def _shingles(text: str) -> set[tuple[str, ...]]:

@@ -12,18 +12,19 @@ import Stemmer
 LANGUAGES = frozenset(Stemmer.algorithms()) | {"none"}
 """Languages whose words are stemmed by Snowball; "none" leaves words as they are."""
 
-_WORD = re.compile(r"[^\W_]+")
 # Scripts that put no spaces between words: each two characters are a term, as in Lucene's
 # CJKAnalyzer. Kana, ideographs with their extensions, Hangul, Thai, Lao, Khmer, Myanmar.
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]+"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_WORD = re.compile(rf"((?:(?=[^\W_])[{_UNSPACED}])+)|[^\W_{_UNSPACED}]+")
 # Lucene's list for English: words that stand in every text and tell nothing apart.
 _STOP_WORDS = frozenset(
-    _WORD.findall(
+    re.findall(
+        "[a-z]+",
         "a an and are as at be but by for if in into is it no not of on or such that the their "
-        "then there these they this to was will with"
+        "then there these they this to was will with",
     )
 )
 
@@ -43,24 +44,30 @@ class Terms:
 
         A question of nothing but stop words keeps them.
         """
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-        telling = [word for word in words if word not in self._stop_words]
+        words = list(_WORD.finditer(_plain(text)))
+        telling = [word for word in words if word[0] not in self._stop_words]
         terms: list[str] = []
         for word in telling or words:
-            terms += _bigrams(word) if _UNSPACED.search(word) else [self._stemmed(word)]
+            terms += _bigrams(word[0]) if word[1] else [self._stemmed(word[0])]
         return " ".join(terms)
 
     def _stemmed(self, word: str) -> str:
-        return word if self._stemmer is None else self._stemmer.stemWord(word)
+        # Porter's first stemmer leaves nothing of "s".
+        return word if self._stemmer is None else self._stemmer.stemWord(word) or word
+
+
+def _plain(text: str) -> str:
+    """`text` in one form: case folded, and without the marks that stand on letters.
+
+    A mark is no letter: it would cut words into pieces in Hindi and Thai, and after a capital I
+    with a dot, which folds into two characters.
+    """
+    if text.isascii():
+        return text.casefold()
+    # Unicode's own order for this, section 3.13: folding may undo a normal form.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(each for each in folded if not unicodedata.category(each).startswith("M"))
 
 
 def _bigrams(word: str) -> list[str]:
-    """The terms of a word that has unspaced script in it."""
-    found: list[str] = []
-    place = 0
-    for run in _UNSPACED.finditer(word):
-        found += [word[place : run.start()]] if run.start() > place else []
-        text = run[0]
-        found += [text[at : at + 2] for at in range(len(text) - 1)] or [text]
-        place = run.end()
-    return found + ([word[place:]] if place < len(word) else [])
+    return [word[at : at + 2] for at in range(len(word) - 1)] or [word]

@@ -8,7 +8,6 @@ import json
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -78,7 +77,9 @@ def milvus_for_now() -> Iterator[str]:
             yield f"http://{servers.HOST}:{port}"
 
 
-def index(folder: Path, settings: GatewaySettings, chunk_size: int) -> None:
+def index(
+    folder: Path, settings: GatewaySettings, chunk_size: int, overlap_percent: int = 10
+) -> None:
     """Make the index of a BEIR corpus, or else of a folder of documents. Raises StackError."""
     corpus = folder / "corpus.jsonl"
     with (
@@ -92,6 +93,7 @@ def index(folder: Path, settings: GatewaySettings, chunk_size: int) -> None:
             lines += ['text_field = "text"', 'title_field = "title"', 'id_field = "_id"']
         sources.write_text("\n".join(lines), encoding="utf-8")
         options = ["--config", str(sources), "--chunk-size-chars", str(chunk_size)]
+        options += ["--chunk-overlap-percent", str(overlap_percent)]
         exit_code = run(
             [sys.executable, "-m", "indexer", "run", *options],
             log,
@@ -112,10 +114,10 @@ def ask(
         asked = {}
         for name, wanted in ways.items():
             await retriever.retrieve(questions[:1], wanted, Stages())  # the first one warms up
-            started = time.perf_counter()
-            answers = [await retriever.retrieve([each], wanted, Stages()) for each in questions]
-            seconds = time.perf_counter() - started
-            asked[name] = Asked([_found(each) for each in answers], seconds / len(questions) * 1000)
+            with Step(f"asking {len(questions)} questions, {name}") as step:
+                answers = [await retriever.retrieve([each], wanted, Stages()) for each in questions]
+                milliseconds = step.elapsed_s() / len(questions) * 1000
+            asked[name] = Asked([_found(each) for each in answers], milliseconds)
         return asked
 
     return _retrieving(settings, each_way)

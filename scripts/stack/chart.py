@@ -15,10 +15,13 @@ def svg(title: str, bars: Mapping[str, Interval]) -> str:
     """A chart of values from 0 to 1: a bar for each mean, a line across it for its interval."""
     height = _TOP + len(bars) * (_BAR + _GAP) + _GAP
     width = _LEFT + _WIDTH + _RIGHT
-    parts = [
+    opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" font-family="sans-serif" font-size="12" '
-        f'fill="{_INK}">',
+        f'fill="{_INK}">'
+    )
+    parts = [
+        opening,
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{_GAP}" y="20" font-size="14">{escape(title)}</text>',

@@ -5,10 +5,12 @@ parses them, so that it says the same whatever the size of the chunks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from indexer.errors import DocumentUnusable, SourceUnusable
 from indexer.gate import GoldenQuery
 from indexer.parsing import parse
 from indexer.sources import Listing, sources_of
@@ -72,12 +74,16 @@ def is_within(found: Sequence[Found], answers: Sequence[Found], characters: int)
 
 
 def _texts(folder: Path, tenant: str) -> Iterator[tuple[str, str]]:
-    """Source and text of each document, as the indexer has them."""
-    for document in Listing(sources_of([str(folder.absolute())], tenant)):
-        content = document.read()
-        if content is not None:
-            parsed = parse(content)
-            yield parsed.canonical_url or document.name, parsed.text
+    """Source and text of each document, as the indexer has them; it too skips what is none."""
+    try:
+        for document in Listing(sources_of([str(folder.absolute())], tenant)):
+            with suppress(DocumentUnusable):
+                content = document.read()
+                if content is not None:
+                    parsed = parse(content)
+                    yield parsed.canonical_url or document.name, parsed.text
+    except SourceUnusable as exc:
+        raise Unsuitable(str(exc)) from exc
 
 
 def _places(text: str, expect: str) -> Iterator[int]:

@@ -1,0 +1,75 @@
+"""Turns of a conversation: their text, and which of them belong together."""
+
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+
+class Turn(msgspec.Struct):
+    """A message, as far as retrieval reads it."""
+
+    role: str
+    content: Any = None
+
+
+class _Call(msgspec.Struct):
+    id: str | None = None
+
+
+class Spoken(Turn):
+    """A message and the tool calls that tie it to others."""
+
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The text of a turn."""
+
+    role: str
+    text: str
+
+
+def text_of(turn: Turn) -> str:
+    """What is text in a turn; empty for one of images or tool calls alone."""
+    match turn.content:
+        case str(text):
+            return text.strip()
+        case list(parts):
+            return "\n".join(filter(None, map(text_of_part, parts))).strip()
+    return ""
+
+
+def text_of_part(part: Any) -> str | None:
+    """The text of a content part; None for an image and whatever else is no text."""
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return None
+
+
+def exchanges(spoken: list[Spoken], question_at: int) -> list[list[int]]:
+    """Places of messages before `question_at` that belong together, oldest first.
+
+    A turn of the user and all that answers it, tool calls and their results included. System
+    messages are in none.
+    """
+    found: list[list[int]] = []
+    called: dict[str, int] = {}
+    """Which exchange each tool call is in."""
+    for place, message in enumerate(spoken):
+        answered = called.get(message.tool_call_id or "")
+        if place >= question_at:
+            if answered is not None:  # it answers what would be forgotten
+                del found[answered:]
+            continue
+        if message.role in ("system", "developer"):
+            continue
+        if message.role == "user" or not found:
+            found.append([])
+        if answered is not None:
+            found[answered:] = [[*chain.from_iterable(found[answered:])]]
+            called = {call: min(at, answered) for call, at in called.items()}
+        found[-1].append(place)
+        called |= {call.id: len(found) - 1 for call in message.tool_calls or () if call.id}
+    return found

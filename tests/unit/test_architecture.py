@@ -321,3 +321,9 @@ def test_the_command_line_loads_no_parser_no_model_and_no_web_client() -> None:
 
 def test_loading_a_parser_would_be_seen() -> None:
     assert {"trafilatura", "lxml", "indexer.parsing"} <= loaded_by("indexer.parsing.webpage")
+
+
+def test_what_ends_vllm_comes_last() -> None:
+    names = sorted(path.name for path in (ROOT / "tests" / "e2e").glob("test_*.py"))
+
+    assert names[-1] == "test_vllm.py"

@@ -1,4 +1,7 @@
-"""What happens to requests when a part leaves: the client, vLLM, and vLLM with another model."""
+"""What happens to requests when a part leaves: the client, vLLM, and vLLM with another model.
+
+Its name makes it the last file here: after it the stack has no vLLM.
+"""
 
 import asyncio
 import os

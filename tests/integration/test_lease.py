@@ -180,3 +180,23 @@ def test_a_collection_of_somebody_else_under_the_name_of_a_lease_is_refused(
     writer._client.create_collection(f"{index_settings.knowledge_base}__lease_3", dimension=2)
     with pytest.raises(IndexRefused, match="is no lease"), writer.lease(5):
         pass
+
+
+def test_a_lease_that_another_is_making_is_waited_for(
+    writer: IndexWriter, other: IndexWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Milvus Lite takes a name before anybody can read what it stands for."""
+    with writer.lease(30) as held:
+        read, looks = Lease._read, []
+
+        def not_yet(lease: Lease, number: int) -> object:
+            looks.append(number)
+            return None if len(looks) < 3 else read(lease, number)
+
+        monkeypatch.setattr(Lease, "_read", not_yet)
+        monkeypatch.setattr(Lease, "_numbers", lambda *_: [])
+
+        with pytest.raises(LeaseHeld), other.lease(30):
+            pass
+
+    assert looks[:3] == [held.run] * 3

@@ -124,16 +124,18 @@ def test_a_crawl_delay_is_kept_by_all_threads_together(web: FakeWeb) -> None:
 
 
 def test_a_host_has_two_connections_however_many_threads_read(web: FakeWeb) -> None:
-    lock = threading.Lock()
+    arrived = threading.Condition()
     now, most = 0, 0
 
     def reply(_: Asked) -> Reply:
         nonlocal now, most
-        with lock:
+        with arrived:
             now += 1
             most = max(most, now)
-        time.sleep(0.05)
-        with lock:
+            arrived.notify_all()
+            arrived.wait_for(lambda: most >= 2, timeout=10)
+        time.sleep(0.05)  # a third one would come now
+        with arrived:
             now -= 1
         return Reply(b"x")
 

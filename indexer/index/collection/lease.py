@@ -34,6 +34,7 @@ RENEWALS = 4
 """Attempts to renew within the duration of a lease, so that one that fails is no loss."""
 _PROPERTY = "groundserve.lease"
 _CONTENTIONS = 5
+_LOOKS, _LOOK_S = 20, 0.1
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +116,7 @@ class Lease:
                 )
         except IndexFailure:
             # Codes differ between Milvus and Milvus Lite; what counts is whose it is now.
-            record = self._read(number)
+            record = self._seen(number)
             if record is None:
                 raise
             return record.owner == self._owner
@@ -144,6 +145,14 @@ class Lease:
 
     def _read(self, number: int) -> LeaseRecord | None:
         return read_lease(self._client, self._collection(number), self._timeout_s)
+
+    def _seen(self, number: int) -> LeaseRecord | None:
+        """Lease `number` that another is making: its name is taken before it can be read."""
+        for _ in range(_LOOKS):
+            if (record := self._read(number)) is not None:
+                return record
+            time.sleep(_LOOK_S)
+        return None
 
     def _drop(self, number: int) -> None:
         with translated_errors():

@@ -6,7 +6,7 @@ A hit covers one or more neighbouring chunks of a document; its text is what sta
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -15,6 +15,8 @@ from indexer.index.records import Hit
 DUPLICATE_SHARE = 0.8
 """A text that has so many of its shingles in common with a better one says nothing new."""
 SHINGLE_WORDS = 3
+
+Shingles = set[tuple[str, ...]]
 
 _WORD = re.compile(r"\w+")
 
@@ -48,8 +50,11 @@ def choose(
     kept: list[Hit] = []
     candidates: list[Candidate] = []
     places = max(1, math.floor(limit * document_share))
+    shingles = cache(_shingles)  # each text meets many others
     for hit in found:
         reason = _reason(hit, kept, limit, score_threshold, places)
+        if not reason and _repeats(shingles(hit.text), (shingles(each.text) for each in kept)):
+            reason = "says the same as a better one"
         if not reason:
             kept.append(hit)
         elif reason == _JOINED:
@@ -98,8 +103,6 @@ def _reason(hit: Hit, kept: Sequence[Hit], limit: int, threshold: float, places:
         return f"{of_document} better ones of its document were found"
     if any(_overlap(hit, other) for other in kept):
         return _JOINED
-    if any(_repeats(hit, other) for other in kept):
-        return "says the same as a better one"
     return ""
 
 
@@ -160,12 +163,12 @@ def _join(better: Hit, other: Hit) -> Hit:
     )
 
 
-def _repeats(hit: Hit, better: Hit) -> bool:
-    ours, theirs = _shingles(hit.text), _shingles(better.text)
-    return len(ours & theirs) >= DUPLICATE_SHARE * len(ours)
+def _repeats(said: Shingles, better: Iterable[Shingles]) -> bool:
+    enough = DUPLICATE_SHARE * len(said)
+    return any(len(said & other) >= enough for other in better)
 
 
-def _shingles(text: str) -> set[tuple[str, ...]]:
+def _shingles(text: str) -> Shingles:
     words = _WORD.findall(text.casefold())
     count = max(1, len(words) - SHINGLE_WORDS + 1)
     return {tuple(words[at : at + SHINGLE_WORDS]) for at in range(count)}

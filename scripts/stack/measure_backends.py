@@ -19,7 +19,7 @@ from indexer.index.settings import IndexSettings
 from stack import report
 from stack.errors import Unsuitable
 from stack.judging import Question, Scores, beir, difference
-from stack.measure_passages import Chunk, cut, judge
+from stack.measure_passages import Chunk, cut, judge, parsed
 from stack.models import minilm
 
 BACKENDS = ["torch/float32", "torch/bfloat16", "openvino/float32", "openvino/int8"]
@@ -88,16 +88,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="BEIR layout")
     parser.add_argument("--backends", nargs="+", default=BACKENDS, metavar="BACKEND/DTYPE")
     parser.add_argument("--documents", type=int, default=1500, help="so many of BEIR's")
-    parser.add_argument("--encoder-model", help="a name on the hub or a folder; all-MiniLM-L6-v2")
-    parser.add_argument("--encoder-threads", type=int)
     parser.add_argument("--device", help="cpu or cuda; the fastest, if not given")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--size", type=int, default=512, help="of a chunk, in characters")
-    parser.add_argument("--overlap-percent", type=int, default=10)
-    given = parser.parse_args()
-    if not given.folder.is_dir():
-        raise Unsuitable(f"{given.folder} is not a folder")
-    return given
+    return parsed(parser)
 
 
 if __name__ == "__main__":

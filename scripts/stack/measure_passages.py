@@ -176,6 +176,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="BEIR layout; with --questions, Markdown files")
     parser.add_argument("--questions", type=Path, help='lines of {"query": …, "expect": …}')
     parser.add_argument("--documents", type=int, default=sys.maxsize, help="so many of BEIR's")
+    return parsed(parser)
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, those of encoder and chunks among them. Raises Unsuitable."""
     parser.add_argument("--encoder-model", help="a name on the hub or a folder; all-MiniLM-L6-v2")
     parser.add_argument("--encoder-threads", type=int)
     parser.add_argument("--size", type=int, default=512, help="of a chunk, in characters")

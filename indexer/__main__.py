@@ -1,19 +1,19 @@
 """Command line of the indexer, and the one place in it where clients are constructed."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import CliApp
 from rich.console import Console
 
 from indexer import commands
+from indexer.documents import Content
 from indexer.engines import ray_data, ray_steps
 from indexer.engines.local import Pipeline
-from indexer.errors import ConfigurationUnusable, EngineUnavailable, SourceUnusable
+from indexer.errors import ConfigurationUnusable
+from indexer.failures import FAILURES, exit_code, reported
 from indexer.index.collection import (
     BulkLoad,
     BulkStorage,
@@ -23,8 +23,8 @@ from indexer.index.collection import (
     bulk_load,
 )
 from indexer.index.embedding import Encoder
-from indexer.index.errors import FingerprintMismatch, IndexFailure, LeaseFailure
-from indexer.index.settings import IndexSettings, explain
+from indexer.index.library import Library
+from indexer.index.settings import IndexSettings
 from indexer.parsing.workers import Workers
 from indexer.parts import (
     Parts,
@@ -34,17 +34,11 @@ from indexer.parts import (
     parse_processes,
     tools_of,
 )
-from indexer.preparation import Preparation
+from indexer.preparation import Preparation, Prepared
 from indexer.progress import DocumentProgress
-from indexer.report import (
-    BAD_CONFIGURATION,
-    DEPENDENCY_DOWN,
-    DONE,
-    INTERRUPTED,
-    LEASE_HELD,
-    Report,
-)
+from indexer.report import BAD_CONFIGURATION, DONE, Report
 from indexer.settings import (
+    BuildSettings,
     ForgetSettings,
     PlanSettings,
     PruneSettings,
@@ -55,7 +49,11 @@ from indexer.settings import (
     SourceSettings,
     StatusSettings,
     VerifySettings,
+    WatchSettings,
 )
+from indexer.uploads.indexing import Indexing
+from indexer.uploads.means import Means
+from indexer.uploads.preparation import UploadPreparation
 from indexer.work import Engine, Prepares, Tools
 
 USAGE = """usage: python -m indexer COMMAND [options]
@@ -65,6 +63,7 @@ commands:
   plan PATH...    print what run would do
   verify PATH...  compare every row of the index with itself and with the documents
   repair PATH...  verify, and write anew what is broken
+  watch           index the vector stores of the library of uploads as they change
   status          print what is stored, and who holds the lease
   search QUERY    print the chunks that are nearest to a question
   rollback        give readers the generation before the published one
@@ -73,7 +72,7 @@ commands:
 
 `python -m indexer COMMAND --help` lists the options. Each is an environment variable too:
 --milvus-uri is GROUNDSERVE_MILVUS_URI. --config names a file that lists the sources.
-exit codes: 0 done, 2 wrong settings or sources, 3 Milvus or the embedding model is not available,
+exit codes: 0 done, 2 wrong settings or sources, 3 Milvus, model or library is not available,
             4 done but for skipped documents or sources, 5 another run has the lease,
             6 deletions or a publication refused, 7 verify found drift, 130 interrupted"""
 
@@ -85,42 +84,9 @@ def main(arguments: list[str]) -> int:
             print(USAGE)
             return DONE
         case [name, *options] if name in COMMANDS:
-            return _reported(COMMANDS[name], options)
+            return reported(COMMANDS[name], options)
     print(USAGE, file=sys.stderr)
     return BAD_CONFIGURATION
-
-
-def _reported(command: Callable[[list[str]], int], options: list[str]) -> int:
-    try:
-        with _terminated_like_interrupted():
-            return command(options)
-    except ValidationError as exc:
-        print(f"error: {explain(exc)}", file=sys.stderr)
-        return BAD_CONFIGURATION
-    except FAILURES as exc:
-        print(f"error: {exc}", file=sys.stderr)
-        return _exit_code(exc)
-    except KeyboardInterrupt:
-        print("error: interrupted; the next run goes on from here", file=sys.stderr)
-        return INTERRUPTED
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: the lease is given back, and nobody waits for it."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _exit_code(failure: BaseException) -> int:
-    return next(code for kinds, code in EXIT_CODES if isinstance(failure, kinds))
 
 
 def _run(options: list[str]) -> int:
@@ -145,7 +111,7 @@ def _told(
         ):
             return command(parts, settings, lease.run)
     except FAILURES as exc:
-        commands.tell_metrics(settings, Report(), _exit_code(exc))
+        commands.tell_metrics(settings, Report(), exit_code(exc))
         raise
 
 
@@ -159,6 +125,29 @@ def _verify(options: list[str]) -> int:
     settings = CliApp.run(VerifySettings, cli_args=options)
     with _writer(settings) as writer, _parts(settings, writer, "verifying") as parts:
         return commands.verify(parts, settings)
+
+
+def _watch(options: list[str]) -> int:
+    settings = CliApp.run(WatchSettings, cli_args=options)
+    if settings.library_url is None:
+        raise ConfigurationUnusable("name the library of uploads with GROUNDSERVE_LIBRARY_URL")
+    library = Library(settings.library_url, settings.library_storage_options)
+    with _encoder(settings, Console(stderr=True)) as encoder:
+        chunker = chunker_settings(settings, encoder)
+        with _workers(settings, UploadPreparation(chunker)) as workers:
+            means = Means(
+                library=library,
+                encoder=encoder,
+                workers=workers,
+                chunker=chunker,
+                fingerprint=lambda attributes, cut: fingerprint_of(
+                    settings, attributes, encoder, cut
+                ),
+                writer=lambda name: _writer(settings.model_copy(update={"knowledge_base": name})),
+                lease_duration_s=settings.lease_duration_s,
+                keep_generations=settings.keep_generations,
+            )
+            return commands.watch(library, Indexing(means), settings)
 
 
 def _status(options: list[str]) -> int:
@@ -205,24 +194,34 @@ def _parts(settings: SourceSettings, writer: IndexWriter, verb: str) -> Iterator
     """Everything that looks at the sources, put together."""
     sources = configuration(settings)
     console = Console(stderr=True)
+    with _encoder(settings, console) as encoder:
+        chunker = chunker_settings(settings, encoder)
+        workers = partial(_workers, settings, Preparation(chunker))
+        with workers() as here, DocumentProgress(console, verb) as progress:
+            fingerprint = fingerprint_of(settings, sources.attributes, encoder, chunker)
+            tools = tools_of(writer, encoder, here, chunker, fingerprint)
+            engine = _engine(settings, tools, workers)
+            bulk = _bulk(settings, writer.check_lease)
+            reader = partial(IndexReader, settings)
+            yield Parts(tools, engine, bulk, reader, sources, progress)
+
+
+@contextmanager
+def _encoder(settings: BuildSettings, console: Console) -> Iterator[Encoder]:
     with console.status("loading the embedding model"):
         encoder = Encoder.load(settings, batch_size=settings.encoder_batch_size)
-    chunker = chunker_settings(settings, encoder)
-    workers = partial(
-        Workers,
-        Preparation(chunker),
+    with closing(encoder):
+        yield encoder
+
+
+def _workers(settings: BuildSettings, task: Callable[[Content], Prepared]) -> Workers[Prepared]:
+    return Workers(
+        task,
         processes=parse_processes(settings),
         timeout_s=settings.parse_timeout_s,
         memory_mib=settings.parse_memory_mib,
-        preload=[Preparation.__module__],
+        preload=[type(task).__module__],
     )
-    with closing(encoder), workers() as here, DocumentProgress(console, verb) as progress:
-        fingerprint = fingerprint_of(settings, sources.attributes, encoder, chunker)
-        tools = tools_of(writer, encoder, here, chunker, fingerprint)
-        engine = _engine(settings, tools, workers)
-        bulk = _bulk(settings, writer.check_lease)
-        reader = partial(IndexReader, settings)
-        yield Parts(tools, engine, bulk, reader, sources, progress)
 
 
 def _bulk(
@@ -259,29 +258,12 @@ def _engine(
     return ray_data.RayEngine(tools, parts, cluster)
 
 
-EXIT_CODES: list[tuple[type[Exception] | tuple[type[Exception], ...], int]] = [
-    (
-        (SettingsError, ConfigurationUnusable, SourceUnusable, FingerprintMismatch),
-        BAD_CONFIGURATION,
-    ),
-    ((IndexFailure, EngineUnavailable), DEPENDENCY_DOWN),
-    (LeaseFailure, LEASE_HELD),
-]
-"""The exit code of each failure; the first that fits counts."""
-FAILURES = (
-    SettingsError,
-    ConfigurationUnusable,
-    SourceUnusable,
-    EngineUnavailable,
-    IndexFailure,
-    LeaseFailure,
-)
-
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "verify": _verify,
     "repair": _repair,
+    "watch": _watch,
     "status": _status,
     "search": _search,
     "rollback": _rollback,

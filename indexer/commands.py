@@ -13,6 +13,7 @@ from indexer.console import (
     hit_lines,
     plan_lines,
     print_json,
+    processed_lines,
     report_lines,
     status_lines,
     verification_lines,
@@ -21,11 +22,12 @@ from indexer.errors import MetricsNotTold
 from indexer.index.collection import Generation, IndexReader, IndexWriter
 from indexer.index.embedding import Encoder
 from indexer.index.errors import KnowledgeBaseMissing
+from indexer.index.library import Library
 from indexer.index.records import Hit
 from indexer.index.searching import Query, Search
 from indexer.parts import Parts
 from indexer.plan import Planner
-from indexer.report import DONE, Report
+from indexer.report import DONE, DONE_IN_PART, Report
 from indexer.run import Rules, Run
 from indexer.settings import (
     ForgetSettings,
@@ -37,8 +39,12 @@ from indexer.settings import (
     SourceSettings,
     StatusSettings,
     VerifySettings,
+    WatchSettings,
 )
 from indexer.sources import Listing, can_be_listed_twice
+from indexer.uploads.indexing import Indexing
+from indexer.uploads.means import Processed
+from indexer.uploads.watch import Watch
 from indexer.verify import Verification
 from indexer.verify import verify as verify_index
 
@@ -71,6 +77,26 @@ def verify(parts: Parts, settings: VerifySettings) -> int:
     return found.exit_code
 
 
+def watch(library: Library, indexing: Indexing, settings: WatchSettings) -> int:
+    """Index the vector stores of the library: once, or for as long as the process lives."""
+    told: list[Processed] = []
+
+    def tell(processed: Processed) -> None:
+        if settings.once:
+            told.append(processed)
+        _show(settings.json_output, processed, processed_lines(processed))
+        sys.stdout.flush()  # it may be a log, and the next line may be far
+
+    def complain(line: str) -> None:
+        print(f"warning: {line}", file=sys.stderr)
+
+    watching = Watch(library, indexing, tell, complain)
+    if not settings.once:
+        watching.forever(settings.watch_interval_s)
+    watching.once()
+    return DONE_IN_PART if any(each.failed or each.error for each in told) else DONE
+
+
 def status(writer: IndexWriter, settings: StatusSettings) -> int:
     """Print what is stored under the name of the knowledge base."""
     published = writer.published()
@@ -91,7 +117,7 @@ def search(reader: Callable[[], IndexReader], encoder: Encoder, settings: Search
     asked = Search(
         tenant=settings.tenant, limit=settings.max_num_results, mode=settings.search_mode
     )
-    hits = asyncio.run(_hits(reader, None, Query(settings.query, vector), asked))
+    hits = asyncio.run(_hits(reader, settings.knowledge_base, Query(settings.query, vector), asked))
     if settings.json_output:
         print_json({"hits": msgspec.to_builtins(hits)})
     else:
@@ -205,15 +231,16 @@ def _tenants(parts: Parts) -> list[str]:
 
 async def _hits(
     reader: Callable[[], IndexReader],
-    generation: Generation | None,
+    generation: Generation | str,
     query: Query,
     search: Search,
 ) -> list[Hit]:
-    """The hits in `generation`, or in the published one. Raises IndexFailure."""
+    """The hits in a generation, or in what is published under a name. Raises IndexFailure."""
     connection = reader()
     try:
-        searched = generation or await connection.published()
-        [hits] = await connection.search(searched, [query], search)
+        if isinstance(generation, str):
+            generation = await connection.published(generation)
+        [hits] = await connection.search(generation, [query], search)
         return hits
     finally:
         await connection.close()

@@ -8,6 +8,9 @@ from indexer.documents import Content
 from indexer.index.collection import StoredChunk
 from indexer.index.records import content_hash, key
 
+UPLOAD_SCHEME = "upload:"
+"""Of the uris of uploaded files, whose ids are those of their documents."""
+
 
 class StoredDocument(msgspec.Struct, gc=False):
     """What the rows of one document say together."""
@@ -55,6 +58,8 @@ def is_unchanged(stored: StoredDocument | None, content: Content) -> bool:
 
 def document_id(tenant: str, uri: str) -> str:
     """The same for the same document in every run: two tenants may have the same file."""
+    if uri.startswith(UPLOAD_SCHEME):
+        return uri.removeprefix(UPLOAD_SCHEME)
     return key(tenant, uri)
 
 

@@ -11,6 +11,7 @@ from indexer.index.collection import Generation, LeaseRecord
 from indexer.index.records import Hit
 from indexer.plan import Plan
 from indexer.report import Report
+from indexer.uploads.means import Processed
 from indexer.verify import Verification
 
 LINES_OF_A_KIND = 20
@@ -95,6 +96,20 @@ def status_lines(status: Status) -> Iterator[str]:
     for lease in status.leases:
         if lease.expires_at > time.time():
             yield f"lease held by {lease.owner} until {_moment(lease.expires_at)}"
+
+
+def processed_lines(processed: Processed) -> Iterator[str]:
+    """What became of a vector store, in a line."""
+    if processed.is_gone:
+        yield f"{processed.vector_store}: deleted, with its index"
+        return
+    if processed.error:
+        yield f"{processed.vector_store} could not be indexed: {processed.error}"
+    yield (
+        f"{processed.vector_store}: {processed.completed} completed, {processed.failed} failed, "
+        f"{processed.deleted} removed; {processed.chunks_embedded} chunks embedded, "
+        f"{processed.chunks_reused} reused, in {processed.seconds:.1f} s"
+    )
 
 
 def hit_lines(hits: list[Hit]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from indexer.index.records import AttributeType, Fingerprint
 from indexer.index.terms import LANGUAGES
 from indexer.parsing import PARSER_VERSION
 from indexer.progress import DocumentProgress
-from indexer.settings import SourceSettings
+from indexer.settings import BuildSettings, SourceSettings
 from indexer.sources import Configuration, load_configuration, sources_of
 from indexer.work import Engine, Prepares, Tools
 
@@ -48,7 +48,7 @@ def configuration(settings: SourceSettings) -> Configuration:
     return msgspec.structs.replace(listed, sources=[*listed.sources, *named])
 
 
-def chunker_settings(settings: SourceSettings, encoder: Encoder) -> ChunkerSettings:
+def chunker_settings(settings: BuildSettings, encoder: Encoder) -> ChunkerSettings:
     """How documents are cut for `encoder`. Raises ConfigurationUnusable."""
     in_tokens = settings.chunk_size_tokens is not None
     if in_tokens and not encoder.tokenizer:
@@ -84,7 +84,7 @@ def tools_of(
 
 
 def fingerprint_of(
-    settings: SourceSettings,
+    settings: BuildSettings,
     attributes: dict[str, AttributeType],
     encoder: TextEncoder,
     chunker: ChunkerSettings,
@@ -103,6 +103,6 @@ def fingerprint_of(
     )
 
 
-def parse_processes(settings: SourceSettings) -> int:
+def parse_processes(settings: BuildSettings) -> int:
     """How many processes parse: all but one of the cores, which is the encoder's."""
     return settings.parse_processes or min(MOST_PROCESSES, max(1, (os.cpu_count() or 1) - 1))

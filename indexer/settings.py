@@ -19,15 +19,9 @@ class IndexerSettings(IndexSettings):
     )
 
 
-class SourceSettings(IndexerSettings):
-    """What every command needs that looks at the sources."""
+class BuildSettings(IndexerSettings):
+    """What every command needs that reads documents."""
 
-    paths: CliPositionalArg[list[str]] = Field(
-        default=[], description="Folders, globs, files, URLs or sitemaps, beside those of --config."
-    )
-    config: Path | None = Field(
-        default=None, description="File with the sources, their tenants and attributes, as TOML."
-    )
     chunk_size_chars: int = Field(
         default=512, ge=64, le=16_000, description="Longest chunk, in characters."
     )
@@ -63,6 +57,20 @@ class SourceSettings(IndexerSettings):
     parse_memory_mib: int = Field(
         default=2048, ge=256, description="Memory that a parsing process may take, in MiB."
     )
+    lease_duration_s: float = Field(
+        default=60.0, ge=1, description="Seconds after which a run that died is taken for dead."
+    )
+
+
+class SourceSettings(BuildSettings):
+    """What every command needs that looks at the sources."""
+
+    paths: CliPositionalArg[list[str]] = Field(
+        default=[], description="Folders, globs, files, URLs or sitemaps, beside those of --config."
+    )
+    config: Path | None = Field(
+        default=None, description="File with the sources, their tenants and attributes, as TOML."
+    )
     max_deletion_percent: int = Field(
         default=20,
         ge=0,
@@ -71,9 +79,6 @@ class SourceSettings(IndexerSettings):
     )
     allow_mass_deletion: bool = Field(
         default=False, description="Delete however many documents are gone from the sources."
-    )
-    lease_duration_s: float = Field(
-        default=60.0, ge=1, description="Seconds after which a run that died is taken for dead."
     )
 
 
@@ -181,3 +186,17 @@ class ForgetSettings(RollbackSettings):
     model_config = SettingsConfigDict(cli_prog_name="python -m indexer forget")
 
     forgotten: CliPositionalArg[str] = Field(min_length=1, description="Name of the tenant.")
+
+
+class WatchSettings(BuildSettings):
+    """Keep an index of each vector store of the library of uploads, as it changes."""
+
+    model_config = SettingsConfigDict(cli_prog_name="python -m indexer watch")
+
+    once: bool = Field(default=False, description="Bring every vector store up to date, and exit.")
+    watch_interval_s: float = Field(
+        default=1.0, gt=0, description="Seconds between two looks at what has changed."
+    )
+    keep_generations: int = Field(
+        default=1, ge=0, description="Earlier generations that are kept to roll back to."
+    )

@@ -94,6 +94,16 @@ def exact(value: Any, kind: AttributeType) -> Value:
     raise ValueError(f"which is no {kind}")
 
 
+def within_limits(attributes: Mapping[str, Any]) -> dict[str, Value]:
+    """What OpenAI's clients can read of what a document says: no nested values, and so many."""
+    scalars = {
+        name: value[:STRING_MAX_CHARS] if isinstance(value, str) else value
+        for name, value in attributes.items()
+        if isinstance(value, str | int | float | bool) and len(name) <= NAME_MAX_CHARS
+    }
+    return dict(list(scalars.items())[:MOST_ATTRIBUTES])
+
+
 def shown(value: Any) -> str:
     """`value` as a message may have it: on one line, and not long."""
     text = repr(value)

@@ -4,17 +4,18 @@ Both are imported when a model is loaded, not before: they take seconds.
 """
 
 import contextlib
-import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.index.encoder_identity import identify
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 from indexer.index.records import EncoderIdentity
 from indexer.index.settings import IndexSettings
+from indexer.index.tokens import texts_of_tokens
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 Vectors = NDArray[np.float32]
 """Shape (n_texts, dimension), each row of unit norm."""
 
-_DOCUMENTED_QUERY_PREFIXES = {
-    # From the model cards of the bge v1.5 family; their passages take no prefix.
-    "bge-small-en": "Represent this sentence for searching relevant passages: ",
-    "bge-base-en": "Represent this sentence for searching relevant passages: ",
-    "bge-large-en": "Represent this sentence for searching relevant passages: ",
-}
+CHARS_FOR_A_TOKEN = 100
+"""Of a text longer than that for each token that the model reads, the rest is not looked at.
+
+A tokenizer takes a whole text apart before it is truncated: a second for each million characters.
+"""
+
 _PACKAGES = {"onnx": "optimum-onnx and onnxruntime", "openvino": "optimum-intel and openvino"}
 _OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _PROBES = ["What do llamas eat?", "Sourdough rises for a day before it is baked."]
@@ -36,7 +37,7 @@ _PROBE_COSINE = 0.99
 
 
 class TextEncoder(Protocol):
-    """What the rest of the project needs of an encoder."""
+    """What an index and its questions need of an encoder."""
 
     @property
     def identity(self) -> EncoderIdentity:
@@ -47,6 +48,19 @@ class TextEncoder(Protocol):
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of passages, shape (len(texts), dimension)."""
+
+
+class EmbeddingModel(TextEncoder, Protocol):
+    """What who serves an encoder to others needs beside that."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts as they are, without a prefix, shape (len(texts), dimension)."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens the model reads of each text, special ones included."""
+
+    def decode(self, arrays: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each array of token ids. Raises TokensInvalid."""
 
 
 class Encoder:
@@ -64,7 +78,8 @@ class Encoder:
         self._batch_size = batch_size
         self._pool = model.start_multi_process_pool([*devices]) if len(devices) > 1 else None
         self.identity = identity
-        self.max_tokens: int = model.max_seq_length or 0
+        longest = model.max_seq_length
+        self.max_tokens: int = longest if isinstance(longest, int) else 0
         """Tokens of a passage that the model reads, special ones included; 0 where it says none."""
 
     @property
@@ -94,7 +109,7 @@ class Encoder:
                 revision=settings.encoder_revision,
                 device="cpu" if len(devices) > 1 else devices[0] or None,
             )
-            identity = _identify(model, settings)
+            identity = identify(model, settings)
             if settings.encoder_backend == "torch":
                 model.to(getattr(torch, settings.encoder_dtype))
             else:
@@ -116,6 +131,34 @@ class Encoder:
         """Vectors of passages, shape (len(texts), dimension). Raises EncodingFailed."""
         return self._encode(self.identity.passage_prefix, texts)
 
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts without a prefix, shape (len(texts), dimension). Raises EncodingFailed.
+
+        The model truncates what is longer than `max_tokens`.
+        """
+        return self._encode("", texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens the model reads of each text, special ones included.
+
+        Raises EncodingFailed.
+        """
+        if not texts:
+            return []
+        with _failures_named(len(texts)):
+            features = self._model.preprocess([self._readable(text) for text in texts])
+            mask = features.get("attention_mask")
+            if mask is None:  # a model that knows no padding
+                return [len(self._model.tokenizer.encode(self._readable(text))) for text in texts]
+            return [int(count) for count in mask.sum(dim=1)]
+
+    def decode(self, arrays: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each array of this tokenizer's ids, as far as the model reads it.
+
+        Raises TokensInvalid.
+        """
+        return texts_of_tokens(self._model.tokenizer, arrays, self.max_tokens)
+
     def close(self) -> None:
         """End the processes of several devices; where there is one, there is nothing to end."""
         if self._pool is not None:
@@ -125,12 +168,8 @@ class Encoder:
     def _encode(self, prefix: str, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.empty((0, self.identity.dimension), dtype=np.float32)
-        try:
-            vectors = self._inferred([prefix + text for text in texts] if prefix else list(texts))
-        except (RuntimeError, ValueError, TypeError) as exc:
-            raise EncodingFailed(
-                f"the embedding model failed on {len(texts)} texts: {exc}"
-            ) from exc
+        with _failures_named(len(texts)):
+            vectors = self._inferred([self._readable(prefix + text) for text in texts])
         # Here and not in the model, whose numbers may be too coarse: each row by its own norm.
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all():
@@ -139,6 +178,9 @@ class Encoder:
             )
         unit: Vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
         return unit
+
+    def _readable(self, text: str) -> str:
+        return text[: self.max_tokens * CHARS_FOR_A_TOKEN] if self.max_tokens else text
 
     def _inferred(self, texts: list[str]) -> Vectors:
         options: dict[str, Any] = {"batch_size": self._batch_size, "show_progress_bar": False}
@@ -155,6 +197,14 @@ class Encoder:
         vectors = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
         vectors[order] = found
         return vectors
+
+
+@contextlib.contextmanager
+def _failures_named(count: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError) as exc:
+        raise EncodingFailed(f"the embedding model failed on {count} texts: {exc}") from exc
 
 
 def _refuse_what_does_not_go_together(settings: IndexSettings, devices: Sequence[str]) -> None:
@@ -218,53 +268,6 @@ def _backend_options(settings: IndexSettings) -> dict[str, Any]:
     if settings.encoder_dtype == "int8":
         options["quantization_config"] = {"bits": 8}
     return options
-
-
-def _identify(model: "SentenceTransformer", settings: IndexSettings) -> EncoderIdentity:
-    """Of the weights as they are stored.
-
-    Neither the backend nor half precision makes another encoder: what an index holds in one and
-    a question in another find the same. int8 does: those are other weights.
-    """
-    prompts = model.prompts or {}
-    query_prefix, passage_prefix = settings.encoder_query_prefix, settings.encoder_passage_prefix
-    if query_prefix is None:
-        query_prefix = prompts.get("query") or next(
-            (
-                prefix
-                for name, prefix in _DOCUMENTED_QUERY_PREFIXES.items()
-                if name in settings.encoder_model
-            ),
-            "",
-        )
-    if passage_prefix is None:
-        passage_prefix = prompts.get("document") or prompts.get("passage") or ""
-    dimension = model.get_embedding_dimension()
-    if dimension is None:
-        raise EncoderUnavailable(
-            f"{settings.encoder_model!r} does not say how long its vectors are"
-        )
-    return EncoderIdentity(
-        model=settings.encoder_model,
-        revision=_weights_digest(model) + ("+int8" if settings.encoder_dtype == "int8" else ""),
-        dimension=dimension,
-        pooling="+".join(str(getattr(module, "pooling_mode", "")) for module in model).strip("+"),
-        normalised=True,
-        query_prefix=query_prefix,
-        passage_prefix=passage_prefix,
-    )
-
-
-def _weights_digest(model: "SentenceTransformer") -> str:
-    """SHA-256 over the weights in float32: about 0.3 s for each gigabyte.
-
-    Names and folders differ from machine to machine, and a hub's revision is unknown for a
-    folder; the numbers are the same wherever they came from.
-    """
-    digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.detach().cpu().float().contiguous().numpy().data)
-    return f"sha256:{digest.hexdigest()[:32]}"
 
 
 def _first_line(exc: Exception) -> str:

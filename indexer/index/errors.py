@@ -13,10 +13,21 @@
 
     FilterInvalid              what a client wants filtered by; `param` names the part
 
+    TokensInvalid              token ids that are not those of the encoder's tokenizer
+
     LeaseFailure               met by writers alone
     ├── LeaseHeld              another run has the knowledge base
     └── LeaseLost              this run had it, and was taken for dead
+
+    LibraryFailure             met by who stores uploads, or indexes them
+    ├── LibraryUnavailable     the storage does not answer, or refuses
+    └── NotInLibrary           there is no such file, store or batch
 """
+
+from typing import Literal
+
+LibraryKind = Literal["file", "vector store", "file in this vector store", "file batch"]
+"""What has an id in a library of uploads."""
 
 
 class IndexFailure(Exception):
@@ -60,6 +71,15 @@ class FilterInvalid(Exception):
         """Where in the request: "filters.filters[1].key"."""
 
 
+class TokensInvalid(Exception):
+    """Token ids that a client wants a vector of are not those of the encoder's tokenizer."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+        """Which of the arrays it was, from 0."""
+
+
 class LeaseFailure(Exception):
     """Base of what keeps a run from writing because of another run."""
 
@@ -70,3 +90,20 @@ class LeaseHeld(LeaseFailure):
 
 class LeaseLost(LeaseFailure):
     """The lease was not renewed in time: another run may have it, so this one may not write."""
+
+
+class LibraryFailure(Exception):
+    """Base of what goes wrong with the library of uploads."""
+
+
+class LibraryUnavailable(LibraryFailure):
+    """The storage does not answer, refuses, or gives back what was not written there."""
+
+
+class NotInLibrary(LibraryFailure):
+    """Nothing of that kind has that id."""
+
+    def __init__(self, kind: LibraryKind, identity: str) -> None:
+        super().__init__(f"there is no {kind} {identity[:100]!r}")
+        self.kind = kind
+        self.identity = identity

@@ -35,6 +35,11 @@ def below(field: str, number: int) -> str:
     return f"({field} < {number})"
 
 
+def following(field: str, value: str) -> str:
+    """Rows whose `field` comes behind `value`, character by character, in parentheses."""
+    return f"({field} > {literal(value)})"
+
+
 def between(field: str, first: int, last: int) -> str:
     """Rows whose `field` is a number from `first` to `last`, in parentheses."""
     return f"({first} <= {field} and {field} <= {last})"

@@ -63,6 +63,8 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     text: str
     attributes: dict[str, Any] = {}
+    knowledge_base: str = ""
+    """Where it was found; empty where only one can be meant."""
     score: float
     """In 0..1, higher is better. By meaning it is the cosine of the angle between query and
     passage, by words 2/π·atan of BM25, by both how well it ranks: 1 is the first of both."""

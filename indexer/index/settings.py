@@ -1,6 +1,6 @@
 """Settings that the indexer and the gateway share: where the index is and which encoder made it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from indexer.index.records import SearchMode
 
 ENV_PREFIX = "GROUNDSERVE_"
+KNOWLEDGE_BASE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,199}$"
+"""What Milvus takes as the name of an alias."""
 
 
 class IndexSettings(BaseSettings):
@@ -34,7 +36,7 @@ class IndexSettings(BaseSettings):
     )
     knowledge_base: str = Field(
         default="documents",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$",
+        pattern=KNOWLEDGE_BASE_PATTERN,
         description="Name under which the index is published, a Milvus alias.",
     )
     tenant: str = Field(
@@ -78,6 +80,15 @@ class IndexSettings(BaseSettings):
         default=None,
         ge=1,
         description="CPU threads for embedding; one for each core, if not set.",
+    )
+    library_url: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where uploads are kept: a folder, or any URL that fsspec knows; "
+        "there are none, if not set.",
+    )
+    library_storage_options: dict[str, Any] = Field(
+        default={}, description="What fsspec is told of that storage, as JSON."
     )
 
 

@@ -23,7 +23,7 @@ from indexer.index.collection import (
     StoredRow,
 )
 from indexer.index.embedding import Vectors
-from indexer.index.errors import IndexUnavailable
+from indexer.index.errors import IndexUnavailable, TokensInvalid
 from indexer.index.passages import passage
 from indexer.index.records import Chunk, EncoderIdentity, Fingerprint
 from indexer.preparation import Preparation, Prepared
@@ -59,6 +59,20 @@ class FakeEncoder:
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         return self._encode([self.identity.passage_prefix + text for text in texts])
+
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(list(texts))
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Its words, and one that begins them."""
+        return [1 + len(text.split()) for text in texts]
+
+    def decode(self, arrays: Sequence[Sequence[int]]) -> list[str]:
+        """The id 7 is the word "w7"; there are 100."""
+        for place, ids in enumerate(arrays):
+            if max(ids) >= 100:
+                raise TokensInvalid(f"{max(ids)} is no token id", place)
+        return [" ".join(f"w{each}" for each in ids) for ids in arrays]
 
     def _encode(self, texts: list[str]) -> Vectors:
         self.calls.append(texts)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from indexer.index.settings import ENV_PREFIX, IndexSettings
-from indexer.settings import RunSettings
+from indexer.settings import RunSettings, WatchSettings
 from tests.unit.test_indexer_settings import OF_ONE_RUN
 
 ROOT = Path(__file__).parents[2]
@@ -23,23 +23,26 @@ def _rows(readme: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("readme", "settings", "documented_elsewhere"),
     [
-        ("gateway/README.md", GatewaySettings, IndexSettings),
-        ("indexer/README.md", RunSettings, None),
+        ("gateway/README.md", [GatewaySettings], IndexSettings),
+        ("indexer/README.md", [RunSettings, WatchSettings], None),
     ],
 )
 def test_every_setting_is_documented_and_nothing_else(
-    readme: str, settings: type[IndexSettings], documented_elsewhere: type[IndexSettings] | None
+    readme: str,
+    settings: list[type[IndexSettings]],
+    documented_elsewhere: type[IndexSettings] | None,
 ) -> None:
     elsewhere = set(documented_elsewhere.model_fields) if documented_elsewhere else set()
     expected = {
         ENV_PREFIX + name.upper()
-        for name in settings.model_fields
+        for each in settings
+        for name in each.model_fields
         if name not in elsewhere | OF_ONE_RUN
     }
     assert set(_rows(readme)) == expected
 
 
-@pytest.mark.parametrize("settings", [GatewaySettings, RunSettings])
+@pytest.mark.parametrize("settings", [GatewaySettings, RunSettings, WatchSettings])
 def test_the_documented_default_is_the_real_one(settings: type[IndexSettings]) -> None:
     documented = _rows("gateway/README.md") | _rows("indexer/README.md")
     checked = 0

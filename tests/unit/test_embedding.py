@@ -1,12 +1,14 @@
 """The encoder around its model, with a fake of the model."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
-from indexer.index.embedding import Encoder
+from indexer.index.embedding import CHARS_FOR_A_TOKEN, Encoder
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 from indexer.index.settings import IndexSettings
 from tests.unit.index_fakes import IDENTITY
@@ -15,7 +17,7 @@ from tests.unit.index_fakes import IDENTITY
 class FakeModel:
     """A text becomes the vector (its length, its place in the batch, 0, 0)."""
 
-    max_seq_length: int | None = 256
+    max_seq_length: float | None = 256
     tokenizer: object = None
 
     def __init__(self) -> None:
@@ -32,6 +34,18 @@ class FakeModel:
         rows = [[len(text), place, 0, 0] for place, text in enumerate(texts)]
         with np.errstate(invalid="ignore"):
             return np.asarray(rows, dtype=np.float32) * self.factor
+
+    def preprocess(self, texts: list[str]) -> dict[str, Any]:
+        """Each word is a token, and the shorter texts are padded."""
+        if self.failure is not None:
+            raise self.failure
+        words = [text.split() for text in texts]
+        longest = max(map(len, words))
+        return {
+            "attention_mask": torch.tensor(
+                [[1] * len(each) + [0] * (longest - len(each)) for each in words]
+            )
+        }
 
     def start_multi_process_pool(self, devices: list[str]) -> str:
         self.devices = devices
@@ -91,6 +105,56 @@ def test_queries_and_passages_have_their_own_prefix(model: FakeModel) -> None:
     encoder.encode_passages(["That."])
 
     assert [texts for texts, _ in model.asked] == [["query: What?"], ["That."]]
+
+
+def test_a_text_as_it_is_gets_no_prefix(model: FakeModel) -> None:
+    encoder_of(model).encode_texts(["That."])
+
+    assert [texts for texts, _ in model.asked] == [["That."]]
+
+
+def test_tokens_are_counted_as_the_model_reads_them_without_the_padding(model: FakeModel) -> None:
+    encoder = encoder_of(model)
+
+    assert encoder.count_tokens(["one", "one two three", "one two"]) == [1, 3, 2]
+    assert encoder.count_tokens([]) == []
+    model.failure = RuntimeError("out of memory")
+    with pytest.raises(EncodingFailed, match="failed on 1 texts: out of memory"):
+        encoder.count_tokens(["one"])
+
+
+def test_a_model_that_pads_nothing_lets_its_tokenizer_count(model: FakeModel) -> None:
+    class Tokenizer:
+        def encode(self, text: str) -> list[str]:
+            return text.split()
+
+    model.tokenizer = Tokenizer()
+    model.preprocess = lambda texts: {"input_ids": texts}  # type: ignore[method-assign]
+
+    assert encoder_of(model).count_tokens(["one two", "one"]) == [2, 1]
+
+
+def test_of_an_endless_text_the_tokenizer_sees_the_beginning_alone(model: FakeModel) -> None:
+    model.max_seq_length = 2
+    encoder = encoder_of(model)
+    encoder.encode_queries(["x" * 1_000])
+    encoder.encode_texts(["x" * 1_000, "short"])
+
+    lengths = [[len(text) for text in texts] for texts, _ in model.asked]
+    assert lengths == [[2 * CHARS_FOR_A_TOKEN], [2 * CHARS_FOR_A_TOKEN, 5]]
+    assert encoder.count_tokens(["x y " * 100]) == [100]
+
+
+@pytest.mark.parametrize("longest", [None, math.inf])
+def test_a_model_without_a_longest_text_reads_all_of_it(
+    model: FakeModel, longest: float | None
+) -> None:
+    model.max_seq_length = longest
+    encoder = encoder_of(model)
+    encoder.encode_texts(["x" * 100_000])
+
+    assert encoder.max_tokens == 0
+    assert len(model.asked[0][0][0]) == 100_000
 
 
 def test_no_texts_are_no_vectors_and_do_not_reach_the_model(model: FakeModel) -> None:

@@ -11,7 +11,7 @@ from pydantic_settings import CliApp
 
 import indexer.__main__ as command_line
 from indexer.index.settings import IndexSettings, explain
-from indexer.settings import RunSettings
+from indexer.settings import RunSettings, WatchSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,8 @@ OTHERS: dict[str, tuple[str, str]] = {
     "pushgateway_url": ("http://a:9091", "http://b:9091"),
 }
 SECRETS = {"bulk_s3_access_key", "bulk_s3_secret_key"}
-OF_ONE_RUN = {"paths", "json_output", "allow_mass_deletion"}
+OF_WATCHING = {"watch_interval_s"}
+OF_ONE_RUN = {"paths", "json_output", "allow_mass_deletion", "once"}
 """Said on the command line of one run, and in no table."""
 
 
@@ -53,9 +54,10 @@ def run_settings(*flags: str) -> RunSettings:
 
 
 def test_every_setting_of_the_indexer_alone_is_tried_here() -> None:
-    own = set(RunSettings.model_fields) - set(IndexSettings.model_fields)
+    fields = set(RunSettings.model_fields) | set(WatchSettings.model_fields)
+    own = fields - set(IndexSettings.model_fields)
 
-    assert set(VALUES) | set(OTHERS) | SECRETS | OF_ONE_RUN == own
+    assert set(VALUES) | set(OTHERS) | SECRETS | OF_WATCHING | OF_ONE_RUN == own
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

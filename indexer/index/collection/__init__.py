@@ -7,6 +7,7 @@ that moves in between can never put an answer from another encoder under their q
 """
 
 from indexer.index.collection.bulk import BulkLoad, BulkStorage, bulk_load
+from indexer.index.collection.documents import DocumentEntry
 from indexer.index.collection.foreign import ForeignReader
 from indexer.index.collection.generation import (
     NAME_MAX_BYTES,
@@ -24,6 +25,7 @@ __all__ = [
     "VERSION_MAX_BYTES",
     "BulkLoad",
     "BulkStorage",
+    "DocumentEntry",
     "ForeignReader",
     "Generation",
     "IndexReader",

@@ -20,6 +20,8 @@ from indexer.index.settings import IndexSettings
 class ForeignReader(IndexReader):
     """Finds rows of another project's collection, by the name of the knowledge base."""
 
+    lists_documents = False
+
     def __init__(self, settings: IndexSettings, fields: Mapping[str, str]) -> None:
         """`fields` maps `foreign_fields.FIELDS` to the collection's own."""
         super().__init__(settings)
@@ -27,36 +29,41 @@ class ForeignReader(IndexReader):
         self._key = ""
         self._metric = ""
 
-    async def published(self) -> Generation:
-        """The collection, loaded. Also raises FingerprintMismatch, when a field is missing."""
+    async def published(self, name: str) -> Generation:
+        """The collection `name`, loaded.
+
+        Also raises FingerprintMismatch, when a field is missing.
+        """
         with translated_async_errors():
-            await self._client.load_collection(self._name, timeout=self._timeout_s)
-            described = await self._client.describe_collection(self._name, timeout=self._timeout_s)
+            await self._client.load_collection(name, timeout=self._timeout_s)
+            described = await self._client.describe_collection(name, timeout=self._timeout_s)
             [index] = await self._client.list_indexes(
-                self._name, field_name=self._fields["vector"], timeout=self._timeout_s
+                name, field_name=self._fields["vector"], timeout=self._timeout_s
             )
-            about = await self._client.describe_index(self._name, index, timeout=self._timeout_s)
+            about = await self._client.describe_index(name, index, timeout=self._timeout_s)
         stored = {field["name"]: field for field in described["fields"]}
-        if missing := [name for name in self._fields.values() if name not in stored]:
+        if missing := [each for each in self._fields.values() if each not in stored]:
             raise FingerprintMismatch(
-                f"collection {self._name!r} has no field {', '.join(map(repr, missing))}; it has "
+                f"collection {name!r} has no field {', '.join(map(repr, missing))}; it has "
                 f"{', '.join(stored)}"
             )
-        self._key = next(name for name, field in stored.items() if field.get("is_primary"))
+        self._key = next(each for each, field in stored.items() if field.get("is_primary"))
         self._metric = about["metric_type"].upper()
         vector = stored[self._fields["vector"]]
         encoder = EncoderIdentity.unknown(int(vector["params"]["dim"]))
-        name = described["collection_name"]
-        return Generation(name, Fingerprint(encoder=encoder, chunker="", metric=self._metric))
+        collection = described["collection_name"]
+        return Generation(collection, Fingerprint(encoder=encoder, chunker="", metric=self._metric))
 
     async def search(
         self, generation: Generation, queries: Sequence[Query], search: Search
     ) -> list[list[Hit]]:
         """The nearest rows, whatever the mode but "bm25": there are no words to search."""
         if search.mode == "bm25":
-            raise IndexRefused(f"collection {self._name!r} can be searched by meaning alone")
+            raise IndexRefused(
+                f"collection {generation.collection!r} can be searched by meaning alone"
+            )
         if search.where:
-            raise IndexRefused(f"collection {self._name!r} has no declared attributes")
+            raise IndexRefused(f"collection {generation.collection!r} has no declared attributes")
         tenant = self._fields.get("tenant")
         wanted = [name for name in self._fields.values() if name != self._fields["vector"]]
         with translated_async_errors():

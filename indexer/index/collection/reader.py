@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from pymilvus import AnnSearchRequest, AsyncMilvusClient, RRFRanker, WeightedRanker
 
+from indexer.index.collection.documents import Documents
 from indexer.index.collection.failures import translated_async_errors
 from indexer.index.collection.generation import GRPC_OPTIONS, Generation, described_generation
 from indexer.index.errors import FingerprintMismatch
@@ -21,34 +22,35 @@ EF = 200
 nearest of SciFact's 19,429 chunks on Milvus Lite, with this 99.6 % in about the same time."""
 RRF_K = 60
 """Of reciprocal rank fusion: what Cormack, Clarke and Büttcher (2009) found best."""
-_HIT_FIELDS = [
-    field for field in Hit.__struct_fields__ if field not in ("chunk_id", "chunks", "score")
-]
+_NOT_STORED = ("chunk_id", "chunks", "knowledge_base", "score")
+_HIT_FIELDS = [field for field in Hit.__struct_fields__ if field not in _NOT_STORED]
 _FIELDS = [*_HIT_FIELDS, "run"]
 MOST_NEIGHBOURS = 1000
 
 
-class IndexReader:
+class IndexReader(Documents):
     """Finds chunks. Every call is limited by the configured timeout.
 
     Each method raises IndexUnavailable, KnowledgeBaseMissing or IndexRefused.
     """
 
     def __init__(self, settings: IndexSettings) -> None:
-        self._name = settings.knowledge_base
-        self._timeout_s = settings.milvus_timeout_s
-        self._terms: dict[str, Terms] = {}
-        self._client = AsyncMilvusClient(
+        client = AsyncMilvusClient(
             settings.milvus_uri,
             token=settings.milvus_token.get_secret_value(),
             timeout=settings.milvus_timeout_s,
             grpc_options=GRPC_OPTIONS,
         )
+        super().__init__(client, settings.milvus_timeout_s)
+        self._terms: dict[str, Terms] = {}
 
-    async def published(self) -> Generation:
-        """The generation that readers should use now, loaded. Also raises FingerprintMismatch."""
+    async def published(self, name: str) -> Generation:
+        """The generation of the knowledge base `name` that readers should use now, loaded.
+
+        Also raises FingerprintMismatch.
+        """
         with translated_async_errors():
-            alias = await self._client.describe_alias(self._name, timeout=self._timeout_s)
+            alias = await self._client.describe_alias(name, timeout=self._timeout_s)
             collection = alias["collection_name"]
             # A restarted Milvus Lite knows its collections but has not loaded them.
             await self._client.load_collection(collection, timeout=self._timeout_s)

@@ -79,12 +79,8 @@ class IndexWriter(Contents):
 
     def published(self) -> Generation | None:
         """The generation that readers use now, loaded; None where nothing was ever published."""
-        try:
-            with translated_errors():
-                alias = self._client.describe_alias(self._name, timeout=self._timeout_s)
-        except KnowledgeBaseMissing:
-            return None
-        return self._opened(alias["collection_name"])
+        collection = self._published()
+        return None if collection is None else self._opened(collection)
 
     def generations(self) -> list[Generation]:
         """Every generation of the knowledge base, oldest first, loaded."""
@@ -146,6 +142,18 @@ class IndexWriter(Contents):
         with translated_errors():
             self._client.drop_collection(generation.collection, timeout=self._timeout_s)
 
+    def remove(self) -> None:
+        """Drop the name, then every generation, then the leases: nothing is left of it."""
+        self._held()
+        with translated_errors():
+            if self._published() is not None:
+                self._client.drop_alias(self._name, timeout=self._timeout_s)
+            for kind in ("g", "lease_"):
+                prefix = f"{self._name}__{kind}"
+                for number in numbered(self._collections(), prefix):
+                    self._held()
+                    self._client.drop_collection(f"{prefix}{number}", timeout=self._timeout_s)
+
     def upsert(self, generation: Generation, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         """Write `chunks` with their `vectors`, shape (len(chunks), dimension)."""
         rows = list(Rows(generation)(chunks, vectors))
@@ -193,6 +201,15 @@ class IndexWriter(Contents):
                 consistency_level="Strong",
                 timeout=self._timeout_s,
             )
+
+    def _published(self) -> str | None:
+        """The collection that the name stands for."""
+        try:
+            with translated_errors():
+                alias = self._client.describe_alias(self._name, timeout=self._timeout_s)
+        except KnowledgeBaseMissing:
+            return None
+        return str(alias["collection_name"])
 
     def _opened(self, collection: str) -> Generation:
         """A collection as a generation, loaded: a restarted Milvus Lite has not loaded it."""

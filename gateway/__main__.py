@@ -10,6 +10,7 @@ from pydantic_settings import CliApp, SettingsError
 from gateway.app import create_app
 from gateway.prompt import BadTemplate
 from gateway.settings import GatewaySettings
+from indexer.index.errors import LibraryUnavailable
 from indexer.index.settings import explain
 
 BAD_CONFIGURATION = 2
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
         app = create_app(settings)
     except ValidationError as exc:
         return _fail(explain(exc))
-    except (SettingsError, BadTemplate) as exc:
+    except (SettingsError, BadTemplate, LibraryUnavailable) as exc:
         return _fail(str(exc))
     logging.basicConfig(
         level=settings.log_level.upper(),

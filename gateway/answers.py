@@ -1,76 +1,150 @@
-"""A chat request from body to answer: ground, generate, cite. Knows no HTTP server."""
+"""A request from body to answer: name the model, ground, generate, cite.
+
+Knows no HTTP server, and nothing of any API in particular.
+"""
+
+from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 
-from gateway.conversation import Conversation
-from gateway.errors import InvalidRequest, UpstreamRejected
+from gateway.answer_cache import AnswerCache, Keep, KeptAnswer, kept
+from gateway.conversation import AnswerShape, Conversation
+from gateway.errors import RESPONSE_ID, InvalidRequest, UpstreamRejected
 from gateway.grounding import Grounder
-from gateway.models import DEFAULT_MODEL, Models
-from gateway.relay import Grounding
-from gateway.replies import Reply
+from gateway.models import Loaded, Models
+from gateway.names import DEFAULT_MODEL, named
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
-from gateway.upstream import Upstream, UpstreamAnswer
-
-PATH = "/chat/completions"
+from gateway.upstream import UpstreamAnswer
 
 
-class ChatAnswer(msgspec.Struct, frozen=True):
-    """An answer that is to be handed on."""
-
-    body: UpstreamAnswer | Reply
-    """vLLM's, not read yet, or one that needs no model."""
-    stream: bool
-    grounding: Grounding | None
-    """None where retrieval was off: the answer is relayed as it is."""
-    stages_s: dict[str, float]
-    """Seconds that each stage took before vLLM was asked."""
-
-
-class Chat:
-    """Answers chat requests."""
+class Answer:
+    """An answer that is to be handed on: vLLM's, not read yet, or one that needs no model."""
 
     def __init__(
-        self, settings: GatewaySettings, upstream: Upstream, models: Models, grounder: Grounder
+        self,
+        body: UpstreamAnswer | str,
+        shape: AnswerShape,
+        model: str = "",
+        keep: Keep | None = None,
+        ending: bytes = b"",
     ) -> None:
-        self._upstream = upstream
+        """A text is the whole answer; `model` is named in it.
+
+        What vLLM says is handed to `keep` once it is complete; a stream is, with `ending` in it.
+        """
+        self._body = body
+        self._shape = shape
+        self._model = model
+        self._keep = keep
+        self._ending = ending
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether it is out of the cache."""
+        return isinstance(self._body, KeptAnswer)
+
+    async def whole(self) -> bytes:
+        """All of it; nothing is left open. Raises UpstreamBroken."""
+        if isinstance(self._body, str):
+            return self._shape.reply(self._body, self._model)
+        try:
+            body = await self._body.read()
+        finally:
+            await self._body.close()
+        whole = self._shape.whole(body)
+        if self._keep is not None:
+            self._keep(body)
+        return whole
+
+    def events(self) -> AsyncIterator[bytes]:
+        """The same as the events of a stream."""
+        if isinstance(self._body, str):
+            return self._shape.reply_events(self._body, self._model)
+        chunks = self._body.chunks()
+        if self._keep is not None:
+            chunks = kept(chunks, self._keep, self._ending)
+        return self._shape.events(chunks)
+
+    async def close(self) -> None:
+        """Let go of vLLM, wherever the answer is."""
+        if isinstance(self._body, UpstreamAnswer):
+            await self._body.close()
+
+
+class Answers:
+    """Answers requests."""
+
+    def __init__(
+        self, settings: GatewaySettings, models: Models, grounder: Grounder, cache: AnswerCache
+    ) -> None:
         self._models = models
         self._grounder = grounder
+        self._cache = cache
         self._refusal = settings.refusal
         self._defaults = {"temperature": settings.temperature, "top_p": settings.top_p}
 
-    async def answer(self, body: bytes) -> ChatAnswer:
+    async def answer(self, conversation: Conversation, stages: Stages) -> Answer:
         """Ask vLLM, with context if it is wanted; the caller closes the answer.
 
         Raises GatewayFailure, IndexFailure and FilterInvalid.
         """
-        stages = Stages()
+        name = named(conversation.model, self._models.aliases)
+        if conversation.retrieval.enabled is None and name.retrieval is not None:
+            conversation.retrieval = msgspec.structs.replace(
+                conversation.retrieval, enabled=name.retrieval
+            )
         try:
-            return await self._answer(Conversation(body), stages)
+            return await self._answer(conversation, stages)
         except UpstreamRejected as exc:
-            conversation = Conversation(body)
-            if exc.status != 404 or conversation.model not in (None, DEFAULT_MODEL):
+            exc.prompt_field = conversation.prompt_field
+            is_swap = exc.status == 404 and exc.param != RESPONSE_ID
+            if not is_swap or name.model != DEFAULT_MODEL:
                 raise
             # The model was swapped after we last looked: "default" means the new one, which may
             # read less.
             await self._models.refresh()
+            conversation.augment(None)
             return await self._answer(conversation, stages)
 
-    async def _answer(self, conversation: Conversation, stages: Stages) -> ChatAnswer:
-        model = await self._models.loaded(conversation.model)
-        grounding: Grounding | None = None
+    async def _answer(self, conversation: Conversation, stages: Stages) -> Answer:
+        model = await self._models.loaded(conversation.model, conversation.opening)
+        shape, index = conversation.shape(None), ""
         if self._grounder.wanted(conversation):
             ground = await self._grounder.ground(conversation, model, stages)
-            grounding = ground.grounding
+            shape, index = conversation.shape(ground.grounding), ground.index
             if conversation.retrieval.dry_run or ground.refuses:
                 text = "" if conversation.retrieval.dry_run else self._refusal
-                reply = Reply(text, model.name, grounding, conversation.wants_usage)
-                return ChatAnswer(reply, conversation.stream, grounding, stages.seconds)
+                return Answer(text, shape, model.name)
         elif conversation.retrieval.dry_run:
             raise InvalidRequest(
                 "There is nothing to try: retrieval is off, or no message of the user has a text.",
                 "retrieval.dry_run",
             )
         request = conversation.encode(model.name, self._defaults)
-        answer = await self._upstream.post(PATH, request)
-        return ChatAnswer(answer, conversation.stream, grounding, stages.seconds)
+        key = self._key(conversation, model, request, index)
+        if key is not None and (known := self._cache.get(key)) is not None:
+            return Answer(known, shape)
+        with stages.measure("first_token"):
+            body = await model.route.post(conversation.path, request)
+        keep = None if key is None else partial(self._cache.keep, key)
+        return Answer(body, shape, keep=keep, ending=conversation.stream_ending)
+
+    def _key(
+        self, conversation: Conversation, model: Loaded, request: bytes, index: str
+    ) -> bytes | None:
+        """The key of the answer in the cache; None where it is not kept."""
+        is_kept = (
+            self._cache.is_on
+            and conversation.stream_ending
+            and conversation.temperature(self._defaults["temperature"]) == 0
+        )
+        return self._cache.key(model, conversation.path, request, index) if is_kept else None
+
+
+def server_timing(stages: Stages) -> str:
+    """The header of that name: milliseconds of each stage (W3C Server Timing)."""
+    return ", ".join(
+        f"{stage};dur={milliseconds:.1f}" for stage, milliseconds in stages.milliseconds().items()
+    )

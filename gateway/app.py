@@ -2,79 +2,126 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
 
+from gateway.answer_cache import AnswerCache
+from gateway.answers import Answers
 from gateway.budget import Budget
-from gateway.chat import Chat
 from gateway.edge import add_request_id, error_response
+from gateway.embeddings import Embeddings
+from gateway.encoding import Encoding
 from gateway.grounding import Grounder
 from gateway.health import Health
 from gateway.models import Models
+from gateway.names import parsed_aliases
 from gateway.prompt import PromptTemplate
+from gateway.rerank import Ranking
+from gateway.retrieval.catalogue import Catalogue
 from gateway.retrieval.cross_encoder import CrossEncoder
+from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import LocalReranker, RemoteReranker, Reranker
 from gateway.retrieval.retriever import Retriever
 from gateway.routes import ROUTES
+from gateway.routes.documentation import openapi_config
 from gateway.settings import GatewaySettings
+from gateway.stores.batches import FileBatches
+from gateway.stores.knowledge_bases import KnowledgeBases
+from gateway.stores.search import StoreSearch
+from gateway.stores.store_files import StoreFiles
+from gateway.stores.uploaded import Files
+from gateway.stores.vector_stores import VectorStores
 from gateway.understanding import Understanding
+from gateway.uploads import Uploads
 from gateway.upstream import Upstream
 from indexer.index.collection import ForeignReader, IndexReader
-from indexer.index.embedding import Encoder, TextEncoder
+from indexer.index.embedding import EmbeddingModel, Encoder
 from indexer.index.foreign_fields import parsed_fields
+from indexer.index.library import Library
 
 
 def create_app(
     settings: GatewaySettings,
     *,
-    upstream: Upstream | None = None,
+    servers: Sequence[Upstream] | None = None,
     reader: IndexReader | None = None,
-    load_encoder: Callable[[], TextEncoder] | None = None,
+    load_encoder: Callable[[], EmbeddingModel] | None = None,
     reranker: Reranker | None = None,
 ) -> Litestar:
-    """The application; a test passes its own parts as keywords. Raises BadTemplate."""
-    upstream = upstream or Upstream.connect(settings)
+    """The application; a test passes its own parts as keywords.
+
+    Raises BadTemplate, and LibraryUnavailable for a URL of uploads that cannot be used.
+    """
+    servers = servers or [
+        Upstream.connect(settings, url, settings.upstream_api_key) for url in settings.upstream_urls
+    ]
     reader = reader or _reader(settings)
-    retriever = Retriever(
-        reader,
-        load_encoder or partial(Encoder.load, settings),
-        settings.tenant,
-        settings.poll_interval_s,
-        reranker or _reranker(settings),
+    reranker = reranker or _reranker(settings)
+    encoding = Encoding(load_encoder or partial(Encoder.load, settings))
+    published = Published(
+        reader, lambda: encoding.identity, settings.poll_interval_s, settings.knowledge_base
     )
-    models = Models(upstream, settings.poll_interval_s)
-    budget = Budget(
-        upstream,
-        PromptTemplate(settings.prompt_template),
-        answer_tokens=settings.answer_tokens,
-        trim_history=settings.trim_history,
+    uploads = Uploads(_library(settings), settings.tenant)
+    catalogue = Catalogue(settings.all_knowledge_bases, uploads, published.forget)
+    knowledge_bases = KnowledgeBases(reader, published, uploads.tenant)
+    understanding = Understanding(settings.rewrite_timeout_s)
+    retriever = Retriever(reader, encoding, published, settings.tenant, reranker)
+    models = Models(
+        servers,
+        poll_interval_s=settings.poll_interval_s,
+        wait_s=settings.model_wait_s,
+        attempts=settings.upstream_attempts,
+        aliases=parsed_aliases(settings.model_aliases),
     )
-    understanding = Understanding(upstream, settings.rewrite_timeout_s)
-    grounder = Grounder(settings, retriever, understanding, budget)
+    grounder = Grounder(
+        settings,
+        retriever,
+        catalogue,
+        understanding,
+        Budget(
+            PromptTemplate(settings.prompt_template),
+            answer_tokens=settings.answer_tokens,
+            trim_history=settings.trim_history,
+        ),
+    )
+    cache = AnswerCache(settings.answer_cache_mib, settings.answer_cache_ttl_s)
     parts = {
-        "chat": Chat(settings, upstream, models, grounder),
+        "answers": Answers(settings, models, grounder, cache),
         "models": models,
-        "health": Health(models, retriever),
+        "embeddings": Embeddings(settings, encoding),
+        "ranking": Ranking(settings, reranker),
+        "vector_stores": VectorStores(uploads, catalogue, knowledge_bases, published),
+        "store_files": StoreFiles(uploads, catalogue, knowledge_bases),
+        "file_batches": FileBatches(uploads, catalogue),
+        "store_search": StoreSearch(settings, retriever, catalogue, models, understanding),
+        "files": Files(uploads),
+        "max_upload_bytes": settings.max_upload_bytes,
+        "health": Health(models, encoding, published, reranker),
     }
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        tasks = [
-            asyncio.create_task(work)
-            for work in (retriever.start(), retriever.published.watch(), models.watch())
-        ]
+        work = [encoding.start(), published.watch(), models.watch()]
+        if reranker is not None:
+            work.append(reranker.start())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await retriever.close()
-            await upstream.close()
+            if reranker is not None:
+                await reranker.close()
+            for server in servers:
+                await server.close()
+            await encoding.close()
+            await uploads.close()
+            await reader.close()
 
     return Litestar(
         route_handlers=ROUTES,
@@ -83,7 +130,7 @@ def create_app(
         before_send=[add_request_id],
         lifespan=[lifespan],
         request_max_body_size=settings.max_body_bytes,
-        openapi_config=None,
+        openapi_config=openapi_config(),
         logging_config=None,
     )
 
@@ -94,6 +141,12 @@ def _reader(settings: GatewaySettings) -> IndexReader:
     return ForeignReader(settings, parsed_fields(settings.foreign_fields))
 
 
+def _library(settings: GatewaySettings) -> Library | None:
+    if settings.library_url is None:
+        return None
+    return Library(settings.library_url, settings.library_storage_options)
+
+
 def _reranker(settings: GatewaySettings) -> Reranker | None:
     if settings.reranker_model is None:
         return None
@@ -102,7 +155,7 @@ def _reranker(settings: GatewaySettings) -> Reranker | None:
             partial(CrossEncoder, settings.reranker_model, settings.encoder_device)
         )
     server = Upstream.connect(settings, settings.reranker_url, settings.reranker_api_key)
-    return RemoteReranker(server, settings.reranker_model)
+    return RemoteReranker(server, settings.reranker_model, settings.upstream_attempts)
 
 
 def _provided(part: Any) -> Provide:

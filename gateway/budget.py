@@ -22,7 +22,6 @@ from gateway.errors import (
 )
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
-from gateway.upstream import Upstream
 from indexer.index.records import Hit
 
 _LEAST_ANSWER = 1
@@ -56,14 +55,12 @@ class Budget:
 
     def __init__(
         self,
-        upstream: Upstream,
         template: PromptTemplate,
         *,
         answer_tokens: int,
         trim_history: bool,
     ) -> None:
         """`answer_tokens` are left free for an answer whose length the client does not limit."""
-        self._upstream = upstream
         self._template = template
         self._answer_tokens = answer_tokens
         self._trim_history = trim_history
@@ -75,7 +72,7 @@ class Budget:
         Raises ContextLengthExceeded when the messages are too long with nothing of ours among
         them, UpstreamUnavailable.
         """
-        trial = _Trial(self._upstream, conversation, hits, model, self._template)
+        trial = _Trial(conversation, hits, model, self._template)
         room = conversation.answer_tokens(self._answer_tokens)
         kept = await trial.most_hits(0, room)
         forgotten = 0
@@ -103,7 +100,9 @@ class Budget:
             if least is not None:
                 return least
         if trial.failure is None and conversation.truncated_to is None:
-            raise ContextLengthExceeded(trial.max_model_len or 0, await trial.tokens(0, 0))
+            raise ContextLengthExceeded(
+                trial.max_model_len or 0, await trial.tokens(0, 0), conversation.prompt_field
+            )
         return 0  # an estimate refuses nothing: vLLM does
 
     def _say_once(self, failure: UpstreamFailure | None) -> None:
@@ -119,7 +118,6 @@ class _Trial:
 
     def __init__(
         self,
-        upstream: Upstream,
         conversation: Conversation,
         hits: Sequence[Hit],
         model: Loaded,
@@ -128,10 +126,9 @@ class _Trial:
         self.max_model_len = model.max_model_len
         self.failure: UpstreamFailure | None = None
         """Why lengths are estimated, where they are."""
-        self._upstream = upstream
         self._conversation = conversation
         self.hits = hits
-        self._model = model.name
+        self._model = model
         self._template = template
         self._prompts: dict[int, str | None] = {0: None}
         self._counted: dict[tuple[int, int], int] = {}
@@ -177,8 +174,8 @@ class _Trial:
     async def _count(self, messages: list[msgspec.Raw]) -> int:
         if self.failure is None:
             try:
-                count = await self._upstream.tokenize(
-                    self._conversation.tokenization(self._model, messages)
+                count = await self._model.route.tokenize(
+                    self._conversation.tokenization(self._model.name, messages)
                 )
             except (UpstreamRejected, UpstreamBroken) as exc:
                 self.failure = exc

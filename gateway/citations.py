@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.markers import markers, markers_in_json
+from gateway.retrieval.selection import Candidate
 from indexer.index.records import Hit
 
 
@@ -33,6 +34,29 @@ class Cited(msgspec.Struct, frozen=True):
     """In the order of the answer."""
     invalid: int
     """How many numbers the model wrote into markers that name no hit. They claim nothing."""
+
+
+class Grounding(msgspec.Struct, frozen=True):
+    """What an answer was given to stand on."""
+
+    question: str
+    hits: Sequence[Hit]
+    is_json: bool = False
+    """Whether the client asked for JSON, as text or after a schema."""
+    details: dict[str, Any] = {}
+    """What the context tells beside query and hits: what was left out, how hits were chosen."""
+    queries: Sequence[str] = ()
+    """Everything that was searched for."""
+    candidates: Sequence[Candidate] = ()
+    """Everything that was found, what the model does not get included."""
+
+    def context(self, invalid_citations: int | None = None) -> dict[str, Any]:
+        """The `context` field of a message; see `context`."""
+        return context(self.question, self.hits, invalid_citations) | self.details
+
+    def cited(self, answer: str) -> Cited:
+        """What `answer` cites; see `cited`."""
+        return cited(answer, self.hits, is_json=self.is_json)
 
 
 def cited(answer: str, hits: Sequence[Hit], *, is_json: bool = False) -> Cited:
@@ -61,20 +85,22 @@ def context(
     """
     retrieved: dict[str, Any] = {
         "intent": msgspec.json.encode([question]).decode(),
-        "citations": [
-            {
-                "content": hit.text,
-                "title": hit.title,
-                "url": hit.source,
-                "filepath": _filename(hit),
-                "chunk_id": hit.chunk_id,
-            }
-            for hit in hits
-        ],
+        "citations": [entry(hit) for hit in hits],
     }
     if invalid_citations is None:
         return retrieved
     return retrieved | {"invalid_citations": invalid_citations}
+
+
+def entry(hit: Hit) -> dict[str, Any]:
+    """A hit in a `context`."""
+    return {
+        "content": hit.text,
+        "title": hit.title,
+        "url": hit.source,
+        "filepath": filename(hit),
+        "chunk_id": hit.chunk_id,
+    }
 
 
 def annotations(answer: str, hits: Sequence[Hit], *, is_json: bool = False) -> list[dict[str, Any]]:
@@ -96,7 +122,7 @@ def url_citation(citation: Citation) -> dict[str, Any]:
             "title": citation.hit.title,
             "url": _url(citation.hit),
             "document_id": citation.hit.document_id,
-            "filename": _filename(citation.hit),
+            "filename": filename(citation.hit),
             **_place(citation),
         },
     }
@@ -110,12 +136,33 @@ def file_citation(citation: Citation) -> dict[str, Any]:
     return {
         "type": "file_citation",
         "file_id": citation.hit.document_id,
-        "filename": _filename(citation.hit),
+        "filename": filename(citation.hit),
         "index": citation.start,
         "start_index": citation.start,
         "end_index": citation.end,
         "title": citation.hit.title,
         "url": _url(citation.hit),
+        **_place(citation),
+    }
+
+
+def search_result_location(citation: Citation) -> dict[str, Any]:
+    """A citation of a text block in Anthropic's API, with more beside it than theirs has.
+
+    A hit is a search result of one block, and its index that in `context.citations`.
+    """
+    return {
+        "type": "search_result_location",
+        "cited_text": citation.hit.text,
+        "source": _url(citation.hit),
+        "title": citation.hit.title or None,
+        "search_result_index": citation.number - 1,
+        "start_block_index": 0,
+        "end_block_index": 1,
+        "start_index": citation.start,
+        "end_index": citation.end,
+        "document_id": citation.hit.document_id,
+        "filename": filename(citation.hit),
         **_place(citation),
     }
 
@@ -139,9 +186,13 @@ def _url(hit: Hit) -> str:
     )
 
 
-def _filename(hit: Hit) -> str:
-    """The last part of its source, which may be a page without a path."""
-    source = hit.source
+def filename(hit: Hit) -> str:
+    """What the document of a hit is called; see `filename_of`."""
+    return filename_of(hit.source)
+
+
+def filename_of(source: str) -> str:
+    """The last part of a document's source, which may be a page without a path."""
     if "://" in source:
         source = source.partition("#")[0].partition("?")[0].rstrip("/")
     return source.rsplit("/", 1)[-1]

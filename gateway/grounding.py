@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from gateway.budget import Budget, Fitted
+from gateway.citations import Grounding
 from gateway.conversation import Conversation
 from gateway.errors import InvalidRequest, NothingFound
 from gateway.models import Loaded
-from gateway.relay import Grounding
+from gateway.retrieval.catalogue import Catalogue
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.retrieval.selection import Candidate, covers
@@ -25,6 +26,8 @@ class Ground(msgspec.Struct, frozen=True):
     grounding: Grounding
     refuses: bool
     """Whether the answer is the configured refusal, and the model is not asked."""
+    index: str
+    """Which states of which knowledge bases were searched."""
 
 
 class Grounder:
@@ -34,12 +37,14 @@ class Grounder:
         self,
         settings: GatewaySettings,
         retriever: Retriever,
+        catalogue: Catalogue,
         understanding: Understanding,
         budget: Budget,
     ) -> None:
         self._enabled = settings.retrieval
         self._num_queries = settings.num_queries
         self._retriever = retriever
+        self._catalogue = catalogue
         self._understanding = understanding
         self._budget = budget
         self._wanted = Wanted(
@@ -58,7 +63,9 @@ class Grounder:
     def wanted(self, conversation: Conversation) -> bool:
         """Whether the answer is to stand on documents."""
         asked = conversation.retrieval.enabled
-        return bool(conversation.question) and (self._enabled if asked is None else asked)
+        if asked is None:
+            asked = self._enabled and conversation.grounded_by_default
+        return asked and bool(conversation.question)
 
     async def ground(self, conversation: Conversation, model: Loaded, stages: Stages) -> Ground:
         """Find what the question is about, and put into the conversation what fits.
@@ -67,12 +74,16 @@ class Grounder:
         documents and cannot is no answer.
         """
         options = conversation.retrieval
-        wanted = self._wanted.with_options(options)
+        wanted = self._wanted.with_options(options, conversation.param("filters"))
         if wanted.rerank and not self._retriever.can_rerank:
-            raise InvalidRequest("No reranking model is configured.", "retrieval.rerank")
-        with stages.measure("understand"):
+            raise InvalidRequest("No reranking model is configured.", conversation.param("rerank"))
+        stores = await self._catalogue.searchable(
+            options.vector_store_ids, conversation.param("vector_store_ids")
+        )
+        wanted = msgspec.structs.replace(wanted, stores=stores)
+        with stages.measure("rewrite"):
             understood = await self._understanding.queries(
-                conversation, model.name, options.num_queries or self._num_queries
+                conversation, model, options.num_queries or self._num_queries
             )
         found = await self._retriever.retrieve(understood.queries, wanted, stages)
         refuses = not found.hits and wanted.when_nothing_found == "refuse"
@@ -92,8 +103,15 @@ class Grounder:
                 **_explained(understood, found, fitted),
                 "milliseconds": stages.milliseconds(),
             }
-        grounding = Grounding(understood.queries[0], fitted.hits, conversation.wants_json, details)
-        return Ground(grounding, refuses)
+        grounding = Grounding(
+            understood.queries[0],
+            fitted.hits,
+            conversation.wants_json,
+            details,
+            understood.queries,
+            found.candidates,
+        )
+        return Ground(grounding, refuses, self._retriever.versions(stores))
 
 
 def _left_out(fitted: Fitted) -> dict[str, int]:

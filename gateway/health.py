@@ -5,18 +5,28 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from gateway.errors import UpstreamFailure
+from gateway.encoding import Encoding
+from gateway.errors import UpstreamFailure, UpstreamUnavailable
 from gateway.models import Models
-from gateway.retrieval.retriever import Retriever
+from gateway.retrieval.published import Published
+from gateway.retrieval.reranking import Reranker
 from indexer.index.errors import EncoderUnavailable, IndexFailure
 
 
 class Health:
     """Asks each part itself, all at the same time."""
 
-    def __init__(self, models: Models, retriever: Retriever) -> None:
+    def __init__(
+        self,
+        models: Models,
+        encoding: Encoding,
+        published: Published,
+        reranker: Reranker | None,
+    ) -> None:
         self._models = models
-        self._retriever = retriever
+        self._encoding = encoding
+        self._published = published
+        self._rerank_model = reranker
 
     async def missing(self) -> dict[str, str]:
         """The parts that are not there, with the reason; empty when the gateway is ready."""
@@ -30,18 +40,19 @@ class Health:
         return {part: reason for part, reason in zip(parts, reasons, strict=True) if reason}
 
     async def _vllm(self) -> None:
-        await self._models.refresh()
-        await self._models.resolve(None)
+        if not await self._models.refresh():
+            raise UpstreamUnavailable("the model server has no model loaded yet")
 
     async def _encoder(self) -> None:
-        self._retriever.check_encoder()
+        self._encoding.check()
 
     async def _reranker(self) -> None:
-        self._retriever.check_reranker()
+        if self._rerank_model is not None:
+            self._rerank_model.check()
 
     async def _milvus(self) -> None:
         with contextlib.suppress(EncoderUnavailable):  # that is the encoder's trouble
-            await self._retriever.published.refresh()
+            await self._published.refresh(self._published.default)
 
 
 async def _reason(check: Coroutine[Any, Any, None]) -> str:

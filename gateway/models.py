@@ -1,16 +1,23 @@
-"""Which model is loaded now. vLLM is asked again and again: a model is swapped by restarting it."""
+"""Which models are loaded now, and where.
+
+vLLM is asked again and again: a model is swapped by restarting it.
+"""
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from gateway.errors import ModelNotFound, UpstreamFailure, UpstreamUnavailable
+from gateway.names import DEFAULT_MODEL, named
+from gateway.routing import Route, by_affinity
 from gateway.upstream import ServedModel, Upstream
 
-DEFAULT_MODEL = "default"
-"""The name that always means whatever vLLM serves."""
+_LOOK_S = 0.25
+"""Between looks at vLLM while a request waits for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,46 +27,107 @@ class Loaded(msgspec.Struct, frozen=True):
 
     name: str
     """As vLLM knows it."""
+    route: Route
+    """Where requests for it go."""
     max_model_len: int | None = None
     """Tokens of prompt and answer together; None where the server does not tell."""
+    swaps: int = 0
+    """How often what is served had changed: another model may bear the same name."""
 
 
 class Models:
-    """What vLLM served when it was last asked."""
+    """What each vLLM server served when it was last asked."""
 
-    def __init__(self, upstream: Upstream, poll_interval_s: float) -> None:
-        self._upstream = upstream
+    def __init__(
+        self,
+        servers: Sequence[Upstream],
+        *,
+        poll_interval_s: float,
+        wait_s: float = 0.0,
+        attempts: int = 1,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        """A request waits up to `wait_s` while nothing is loaded."""
+        self._servers = servers
         self._poll_interval_s = poll_interval_s
-        self._served: list[ServedModel] = []
+        self._wait_s = wait_s
+        self._attempts = attempts
+        self.aliases = dict(aliases or {})
+        self._served: dict[Upstream, list[ServedModel]] = {server: [] for server in servers}
+        self._refreshing: asyncio.Task[None] | None = None
+        self._swaps = 0
 
     async def refresh(self) -> list[ServedModel]:
-        """Ask vLLM now. Raises UpstreamFailure."""
-        try:
-            served = await self._upstream.models()
-        except UpstreamFailure:
-            self._remember([])
-            raise
-        self._remember(served)
-        return served
+        """Ask every server now. Raises UpstreamFailure when none answers."""
+        failures: list[UpstreamFailure] = []
 
-    async def resolve(self, requested: str | None) -> str:
-        """The name under which vLLM knows the model that a client asked for; see `loaded`."""
-        return (await self.loaded(requested)).name
+        async def look(server: Upstream) -> None:
+            served: list[ServedModel] = []
+            try:
+                served = await server.models()
+            except UpstreamFailure as exc:
+                failures.append(exc)
+            self._remember(server, served)
 
-    async def loaded(self, requested: str | None) -> Loaded:
-        """The model that a client asked for.
+        await asyncio.gather(*map(look, self._servers))
+        if len(failures) == len(self._servers):
+            raise failures[0]
+        return self.served
+
+    @property
+    def served(self) -> list[ServedModel]:
+        """Each model once, in the order of the servers."""
+        models: dict[str, ServedModel] = {}
+        for model in (model for served in self._served.values() for model in served):
+            models.setdefault(model.id, model)
+        return list(models.values())
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """Entries as clients see them: what is served, `default`, and the aliases.
+
+        Raises UpstreamFailure.
+        """
+        served = await self.refresh()
+        meant = {
+            name: self._find(named(name, self.aliases).model)
+            for name in (DEFAULT_MODEL, *self.aliases)
+        }
+        return [
+            *(self._entry(model, model.id) for model in served),
+            *(self._entry(model, name) for name, model in meant.items() if model is not None),
+        ]
+
+    async def entry(self, requested: str) -> dict[str, Any]:
+        """One entry, by any name that requests may have. Raises what `loaded` does."""
+        name = (await self.loaded(requested)).name
+        model = self._find(name)
+        if model is None:  # swapped in this very moment
+            raise UpstreamUnavailable("the model server has no model loaded yet")
+        return self._entry(model, requested)
+
+    async def loaded(self, requested: str | None, opening: bytes = b"") -> Loaded:
+        """The model that a client asked for, and where requests that begin with `opening` go.
 
         Raises UpstreamUnavailable while nothing is loaded, ModelNotFound for another name than
         those that are.
         """
-        if self._find(requested) is None:
-            await self.refresh()
-        if (model := self._find(requested)) is not None:
-            return Loaded(model.id, self._max_model_len(model))
-        if not self._served:
-            raise UpstreamUnavailable("the model server has no model loaded yet")
-        names = ", ".join([DEFAULT_MODEL, *(model.id for model in self._served)])
-        raise ModelNotFound(f"The model {requested!r} does not exist. There are: {names}.")
+        wanted = named(requested or DEFAULT_MODEL, self.aliases).model
+        if self._find(wanted) is None:
+            await self._waited(wanted)
+        if (model := self._find(wanted)) is None:
+            names = ", ".join([DEFAULT_MODEL, *self.aliases, *(each.id for each in self.served)])
+            raise ModelNotFound(f"The model {requested!r} does not exist. There are: {names}.")
+        servers = [
+            server
+            for server, served in self._served.items()
+            if any(each.id == model.id for each in served)
+        ]
+        route = Route(by_affinity(servers, opening), self._attempts, self._forget)
+        return Loaded(model.id, route, self._max_model_len(model), self._swaps)
+
+    def everywhere(self) -> Sequence[Upstream]:
+        """All servers: for what one of them has kept, such as a response."""
+        return self._servers
 
     async def watch(self) -> None:
         """Ask again every few seconds, for as long as the task lives."""
@@ -68,23 +136,71 @@ class Models:
                 await self.refresh()
             await asyncio.sleep(self._poll_interval_s)
 
-    def _find(self, requested: str | None) -> ServedModel | None:
-        if requested in (None, DEFAULT_MODEL):
-            return self._served[0] if self._served else None
-        return next((model for model in self._served if model.id == requested), None)
+    async def _waited(self, wanted: str) -> None:
+        """Until `wanted` is served, or every server says that it does not serve it.
+
+        Raises UpstreamFailure when a server stays away for too long: it may be the one.
+        """
+        ends = asyncio.get_running_loop().time() + self._wait_s
+        while True:
+            failure: UpstreamFailure = UpstreamUnavailable(
+                "the model server has no model loaded yet"
+            )
+            try:
+                await self._refreshed_once()
+            except UpstreamFailure as exc:
+                failure = exc
+            if self._find(wanted) is not None or all(self._served.values()):
+                return
+            if asyncio.get_running_loop().time() + _LOOK_S > ends:
+                raise failure
+            await asyncio.sleep(_LOOK_S)
+
+    async def _refreshed_once(self) -> None:
+        """Many may wait at the same time; vLLM is asked once for all of them."""
+
+        async def refresh() -> None:
+            await self.refresh()
+
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(refresh())
+        await asyncio.shield(self._refreshing)
+
+    def _find(self, name: str) -> ServedModel | None:
+        served = self.served
+        if name == DEFAULT_MODEL:
+            return served[0] if served else None
+        return next((model for model in served if model.id == name), None)
+
+    def _entry(self, model: ServedModel, name: str) -> dict[str, Any]:
+        return {**model.fields, "id": name, "max_model_len": self._max_model_len(model)}
 
     def _max_model_len(self, model: ServedModel) -> int | None:
-        told = model.fields.get("max_model_len")
-        if told is None and (parent := model.fields.get("parent")) is not None:
-            # vLLM tells it of the model that an adapter is for, not of the adapter.
-            told = next(
-                (base.fields.get("max_model_len") for base in self._served if base.id == parent),
-                None,
-            )
-        return told if isinstance(told, int) else None
+        """The shortest that any server tells: a request may go to each of them."""
+        told = [
+            length
+            for served in self._served.values()
+            for each in served
+            if each.id == model.id and (length := _told_length(each, served)) is not None
+        ]
+        return min(told, default=None)
 
-    def _remember(self, served: list[ServedModel]) -> None:
-        before, now = ([model.id for model in models] for models in (self._served, served))
+    def _forget(self, server: Upstream) -> None:
+        self._remember(server, [])
+
+    def _remember(self, server: Upstream, served: list[ServedModel]) -> None:
+        before, now = ([model.id for model in models] for models in (self._served[server], served))
         if before != now:
-            _log.info("models served: %s", ", ".join(now) or "none")
-        self._served = served
+            self._swaps += 1
+            _log.info("models served by %s: %s", server.name, ", ".join(now) or "none")
+        self._served[server] = served
+
+
+def _told_length(model: ServedModel, served: Sequence[ServedModel]) -> int | None:
+    told = model.fields.get("max_model_len")
+    if told is None and (parent := model.fields.get("parent")) is not None:
+        # vLLM tells it of the model that an adapter is for, not of the adapter.
+        told = next(
+            (base.fields.get("max_model_len") for base in served if base.id == parent), None
+        )
+    return told if isinstance(told, int) else None

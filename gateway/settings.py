@@ -1,14 +1,19 @@
 """Settings of the gateway. The one place in it that reads the environment or flags."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from gateway.names import parsed_aliases
 from gateway.retrieval.options import MAX_CANDIDATES, MAX_NEIGHBOURS, MAX_QUERIES, WhenNothingFound
 from indexer.index.foreign_fields import parsed_fields
-from indexer.index.settings import IndexSettings
+from indexer.index.settings import KNOWLEDGE_BASE_PATTERN, IndexSettings
+
+_URL = re.compile(r"https?://[^\s/]")
+_NAME = re.compile(KNOWLEDGE_BASE_PATTERN)
 
 
 class GatewaySettings(IndexSettings):
@@ -30,10 +35,15 @@ class GatewaySettings(IndexSettings):
         default=10_000_000, ge=1, description="Longest request body that is accepted, in bytes."
     )
 
+    max_upload_bytes: int = Field(
+        default=536_870_912,
+        ge=1,
+        description="Longest upload of a file that is accepted, in bytes.",
+    )
+
     upstream_url: str = Field(
         default="http://127.0.0.1:8000/v1",
-        pattern=r"^https?://",
-        description="Base URL of the vLLM server, /v1 included.",
+        description="Base URL of the vLLM server, /v1 included; several, separated by commas.",
     )
     upstream_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key that vLLM was started with, if any."
@@ -46,6 +56,19 @@ class GatewaySettings(IndexSettings):
     )
     upstream_attempts: int = Field(
         default=3, ge=1, le=10, description="How often a request is tried before its first byte."
+    )
+    model_wait_s: float = Field(
+        default=3.0,
+        ge=0,
+        description="Seconds that a request waits while vLLM is away or loading, before a 503.",
+    )
+    model_aliases: str = Field(
+        default="",
+        description="Further names for models, as gpt-4o=default, plain=default:no-retrieval.",
+    )
+    knowledge_bases: str = Field(
+        default="",
+        description="Further knowledge bases that requests may search, separated by commas.",
     )
     poll_interval_s: float = Field(
         default=2.0,
@@ -121,6 +144,17 @@ class GatewaySettings(IndexSettings):
     reranker_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key of that server, if any."
     )
+    embedding_model_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name that /v1/embeddings knows the embedding model by; the last part of "
+        "encoder-model, if not set.",
+    )
+    embedding_dimensions: str = Field(
+        default="",
+        pattern=r"^( *[1-9][0-9]* *(, *[1-9][0-9]* *)*)?$",
+        description="Shorter embeddings that the model was trained for, as 512, 256.",
+    )
     num_queries: int = Field(
         default=1,
         ge=1,
@@ -147,6 +181,15 @@ class GatewaySettings(IndexSettings):
         default=Path(__file__).parent / "prompts" / "answer.j2",
         description="Jinja template that joins question and context.",
     )
+    answer_cache_mib: float = Field(
+        default=0.0,
+        ge=0,
+        description="MiB of answers that are given again to the same request at temperature 0; 0 "
+        "keeps none.",
+    )
+    answer_cache_ttl_s: float = Field(
+        default=3600.0, gt=0, description="Seconds after which such an answer is forgotten."
+    )
     temperature: float = Field(
         default=0.2, ge=0, le=2, description="Sampling temperature where the client names none."
     )
@@ -154,9 +197,43 @@ class GatewaySettings(IndexSettings):
         default=0.95, gt=0, le=1, description="Nucleus sampling where the client names none."
     )
 
+    @property
+    def upstream_urls(self) -> list[str]:
+        """The base URL of each vLLM server."""
+        return _listed(self.upstream_url)
+
+    @property
+    def all_knowledge_bases(self) -> list[str]:
+        """Every knowledge base that requests may search, the default first."""
+        return list(dict.fromkeys([self.knowledge_base, *_listed(self.knowledge_bases)]))
+
+    @field_validator("upstream_url")
+    @classmethod
+    def _are_urls(cls, said: str) -> str:
+        if not (urls := _listed(said)) or not all(map(_URL.match, urls)):
+            raise ValueError("it is no list of URLs that begin with http:// or https://")
+        return said
+
+    @field_validator("knowledge_bases")
+    @classmethod
+    def _are_names(cls, said: str) -> str:
+        if not all(map(_NAME.fullmatch, _listed(said))):
+            raise ValueError("it is no list of names of knowledge bases")
+        return said
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_aliases(cls, said: str) -> str:
+        parsed_aliases(said)
+        return said
+
     @field_validator("foreign_fields")
     @classmethod
     def _is_a_mapping(cls, said: str | None) -> str | None:
         if said is not None:
             parsed_fields(said)
         return said
+
+
+def _listed(said: str) -> list[str]:
+    return [part for part in map(str.strip, said.split(",")) if part]

@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+"""Who may speak in a chat."""
+
 
 class Turn(msgspec.Struct):
     """A message, as far as retrieval reads it."""

@@ -14,8 +14,8 @@ import msgspec
 
 from gateway.conversation import Conversation
 from gateway.errors import UpstreamFailure
+from gateway.models import Loaded
 from gateway.turns import Said
-from gateway.upstream import Upstream
 
 PATH = "/chat/completions"
 TURNS = 6
@@ -70,22 +70,39 @@ class _Completion(msgspec.Struct):
 class Understanding:
     """Asks the model what a question is about."""
 
-    def __init__(self, upstream: Upstream, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float) -> None:
         """`timeout_s` of 0 searches for every question as it was asked."""
-        self._upstream = upstream
         self._timeout_s = timeout_s
 
-    async def queries(self, conversation: Conversation, model: str, count: int) -> Understood:
+    async def queries(self, conversation: Conversation, model: Loaded, count: int) -> Understood:
         """Up to `count` queries for the last turn. Raises nothing that vLLM does wrong."""
         question = conversation.question
         history = conversation.said_before(TURNS)
         leans = bool(history) and leans_on_history(question)
         if not self._timeout_s or not (leans or count > 1):
             return Understood([question])
-        body = msgspec.json.encode(_request(model, question, history if leans else [], count))
+        return await self._put_anew(question, history if leans else [], model, count)
+
+    async def rewritten(self, question: str, model: Loaded) -> Understood:
+        """`question` in words that documents may have. Raises nothing that vLLM does wrong."""
+        if not self._timeout_s:
+            return Understood([question])
+        return await self._put_anew(question, [], model, 1, instead=True)
+
+    async def _put_anew(
+        self,
+        question: str,
+        history: Sequence[Said],
+        model: Loaded,
+        count: int,
+        *,
+        instead: bool = False,
+    ) -> Understood:
+        """What the model makes of a question; with `instead`, or with a history, in its place."""
+        body = msgspec.json.encode(_request(model.name, question, history, count))
         try:
             async with asyncio.timeout(self._timeout_s):
-                lines = await self._lines(body)
+                lines = await _lines(model, body)
         except TimeoutError:
             return self._as_asked(question, f"the model took longer than {self._timeout_s:g} s")
         except (UpstreamFailure, msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -94,22 +111,23 @@ class Understanding:
         queries = [line for line in map(_cleaned, lines) if _is_query(line, most)]
         if not queries:
             return self._as_asked(question, "the model gave no query")
-        alone = [] if leans else [question]
+        alone = [] if history or instead else [question]
         return Understood(list(dict.fromkeys(alone + queries))[:count])
-
-    async def _lines(self, body: bytes) -> list[str]:
-        answer = await self._upstream.post(PATH, body)
-        try:
-            completion = msgspec.json.decode(await answer.read(), type=_Completion)
-        finally:
-            await answer.close()
-        choice = completion.choices[0]
-        lines = _THOUGHTS.sub("", choice.message.content or "").splitlines()
-        return lines[:-1] if choice.finish_reason == "length" else lines
 
     def _as_asked(self, question: str, reason: str) -> Understood:
         _log.info("the question is searched as it was asked: %s", reason)
         return Understood([question], reason)
+
+
+async def _lines(model: Loaded, body: bytes) -> list[str]:
+    answer = await model.route.post(PATH, body)
+    try:
+        completion = msgspec.json.decode(await answer.read(), type=_Completion)
+    finally:
+        await answer.close()
+    choice = completion.choices[0]
+    lines = _THOUGHTS.sub("", choice.message.content or "").splitlines()
+    return lines[:-1] if choice.finish_reason == "length" else lines
 
 
 def leans_on_history(question: str) -> bool:

@@ -3,7 +3,8 @@
 Answers are handed over as bytes: nothing is parsed that can be relayed.
 """
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +15,6 @@ import openai
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai._constants import RAW_RESPONSE_HEADER
 from pydantic import SecretStr
-from tenacity import (
-    AsyncRetrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.settings import GatewaySettings
@@ -45,23 +40,39 @@ class _ModelList(msgspec.Struct):
     data: list[dict[str, Any]]
 
 
+_NO_KEY = SecretStr("none")
+_RAW = {RAW_RESPONSE_HEADER: "stream"}
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """What decoding raises when an answer is not what it should be; ValidationError among it."""
 
 
 class UpstreamAnswer:
-    """A successful answer whose headers have arrived and whose body has not been read."""
+    """A successful answer whose headers have arrived."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
+        self._pieces: AsyncIterator[bytes] = aiter(response.iter_bytes())
+        self._first: asyncio.Task[bytes] | None = None
+
+    async def begin(self, patience_s: float) -> bool:
+        """Wait for the first piece of the body; False when it did not come within `patience_s`.
+
+        Raises UpstreamBroken when the answer breaks off before it.
+        """
+        self._first = asyncio.ensure_future(anext(self._pieces, b""))
+        done, _ = await asyncio.wait({self._first}, timeout=patience_s)
+        with _broken_off():
+            if done:
+                self._first.result()
+        return bool(done)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes off the network. Raises UpstreamBroken when it breaks off."""
-        try:
-            async for chunk in self._response.iter_bytes():
+        with _broken_off():
+            if self._first is not None and (first := await self._first):
+                yield first
+            async for chunk in self._pieces:
                 yield chunk
-        except Exception as exc:  # whatever the transport under the client raises
-            raise UpstreamBroken(f"the model server's answer broke off: {_reason(exc)}") from exc
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamBroken."""
@@ -69,36 +80,39 @@ class UpstreamAnswer:
 
     async def close(self) -> None:
         """Give the connection back, or close it when the body was not read to its end."""
+        if self._first is not None:
+            self._first.cancel()
         await self._response.close()
 
 
 class Upstream:
     """One vLLM server."""
 
-    def __init__(self, client: AsyncOpenAI, attempts: int) -> None:
+    def __init__(self, client: AsyncOpenAI) -> None:
         """`client` must not retry by itself: two layers of retries multiply."""
         self._client = client
-        self._attempts = attempts
+
+    @property
+    def name(self) -> str:
+        """Its base URL."""
+        return str(self._client.base_url)
 
     @classmethod
     def connect(
-        cls, settings: GatewaySettings, url: str | None = None, api_key: SecretStr | None = None
+        cls, settings: GatewaySettings, url: str, api_key: SecretStr = _NO_KEY
     ) -> "Upstream":
-        """A pooled client over aiohttp, which relays 2.5 times faster than the SDK's default.
-
-        `url` and `api_key` name another server than the one that generates.
-        """
+        """A pooled client over aiohttp, which relays 2.5 times faster than the SDK's default."""
         timeout = openai.Timeout(
             settings.upstream_read_timeout_s, connect=settings.upstream_connect_timeout_s
         )
         client = AsyncOpenAI(
-            base_url=url or settings.upstream_url,
-            api_key=(api_key or settings.upstream_api_key).get_secret_value(),
+            base_url=url,
+            api_key=api_key.get_secret_value(),
             max_retries=0,
             timeout=timeout,
             http_client=DefaultAioHttpClient(timeout=timeout),
         )
-        return cls(client, settings.upstream_attempts)
+        return cls(client)
 
     async def models(self) -> list[ServedModel]:
         """What vLLM serves now. Raises UpstreamFailure."""
@@ -126,32 +140,38 @@ class Upstream:
             await answer.close()
 
     async def post(self, path: str, content: bytes) -> UpstreamAnswer:
-        """Send `content`, JSON, to `path`; the caller closes what comes back.
+        """Send `content`, JSON, to `path`, once; the caller closes what comes back.
 
-        Tried again while vLLM cannot be reached: before the first byte of an answer nothing is
-        lost by that. Raises UpstreamUnavailable, UpstreamRejected.
+        Raises UpstreamUnavailable, UpstreamRejected, UpstreamBroken.
         """
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(UpstreamUnavailable),
-            stop=stop_after_attempt(self._attempts),
-            wait=wait_random_exponential(multiplier=0.1, max=2),
-            reraise=True,
-        ):
-            with attempt:
-                return await self._post_once(path, content)
-        raise AssertionError("unreachable: tenacity returns or raises")
-
-    async def _post_once(self, path: str, content: bytes) -> UpstreamAnswer:
-        headers = {RAW_RESPONSE_HEADER: "stream", "Content-Type": "application/json"}
+        headers = _RAW | {"Content-Type": "application/json"}
         with _translated_errors():
             response = await self._client.post(
                 path, content=content, cast_to=object, options={"headers": headers}
             )
         return UpstreamAnswer(response)
 
+    async def get(self, path: str, query: Mapping[str, str]) -> UpstreamAnswer:
+        """What is at `path`; the caller closes it. Raises what `post` does."""
+        with _translated_errors():
+            response = await self._client.get(
+                path, cast_to=object, options={"headers": _RAW, "params": dict(query)}
+            )
+        return UpstreamAnswer(response)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._client.close()
+
+
+@contextmanager
+def _broken_off() -> Iterator[None]:
+    try:
+        yield
+    except UpstreamFailure:
+        raise
+    except Exception as exc:  # whatever the transport under the client raises
+        raise UpstreamBroken(f"the model server's answer broke off: {_reason(exc)}") from exc
 
 
 @contextmanager
@@ -169,7 +189,8 @@ def _translate(exc: openai.OpenAIError) -> UpstreamFailure:
     connected = not isinstance(exc.__cause__, httpx2.ConnectTimeout)
     if isinstance(exc, openai.APITimeoutError) and connected:
         return UpstreamBroken(
-            "the model server accepted the request and then was silent for too long"
+            "the model server accepted the request and then was silent for too long",
+            was_silent=True,
         )
     if isinstance(exc, openai.APIConnectionError):
         return UpstreamUnavailable(

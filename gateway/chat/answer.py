@@ -1,24 +1,21 @@
-"""Hands vLLM's answers on, with citations put in. Knows OpenAI's wire format, not HTTP.
+"""Answers of vLLM's chat completions, with context and citations put in.
 
 A stream is relayed as it comes. Only two kinds of events are opened up and written anew: the
 first of each choice, which gets the context, and the last, which gets the annotations.
 """
 
-import re
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
-from gateway.citations import cited, context, url_citation
-from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected
-from indexer.index.records import Hit
+from gateway.citations import Grounding, url_citation
+from gateway.errors import UpstreamBroken
+from gateway.events import DATA, DONE, NO_SENSE, Watcher, error_event, no_sense, relayed
 
-_END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
-_DONE = b"data: [DONE]"
-_ERROR = b'data: {"error"'
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
-"""What reading an answer raises when it is not what it should be."""
+_NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -47,99 +44,74 @@ _NULL = msgspec.Raw(b"null")
 _ZERO = msgspec.Raw(b"0")
 
 
-class Grounding(msgspec.Struct, frozen=True):
-    """What an answer was given to stand on."""
+class ChatShape:
+    """A chat completion, or its chunks."""
 
-    question: str
-    hits: Sequence[Hit]
-    is_json: bool = False
-    """Whether the client asked for JSON, as text or after a schema."""
-    details: dict[str, Any] = {}
-    """What the context tells beside query and hits: what was left out, how hits were chosen."""
+    def __init__(self, grounding: Grounding | None, wants_usage: bool = False) -> None:
+        """`wants_usage` says whether a stream ends with what it used."""
+        self._grounding = grounding
+        self._wants_usage = wants_usage
 
-    def context(self, invalid_citations: int | None = None) -> dict[str, Any]:
-        """The `context` field of a message; see `citations.context`."""
-        return context(self.question, self.hits, invalid_citations) | self.details
-
-
-def grounded(body: bytes, grounding: Grounding) -> bytes:
-    """A whole chat completion with context and annotations in each message.
-
-    Raises UpstreamBroken when `body` is no chat completion.
-    """
-    try:
-        completion = _PARTS.decode(body)
-        choices = _LIST_OF_PARTS.decode(completion["choices"])
-        for choice in choices:
-            message = _PARTS.decode(choice["message"])
-            content = _CONTENT.decode(message.get("content", _NULL))
-            found = cited(content or "", grounding.hits, is_json=grounding.is_json)
-            additions = {
-                "context": grounding.context(found.invalid),
-                "annotations": [url_citation(each) for each in found.citations],
-            }
-            choice["message"] = msgspec.Raw(msgspec.json.encode(message | additions))
-        return msgspec.json.encode(completion | {"choices": choices})
-    except _UNREADABLE as exc:
-        raise UpstreamBroken(f"the model server's answer is no chat completion: {exc}") from exc
-
-
-async def relayed(
-    chunks: AsyncIterator[bytes],
-    grounding: Grounding | None,
-    error_event: Callable[[Exception], bytes],
-) -> AsyncIterator[bytes]:
-    """The events of a stream as bytes; one that breaks off ends with an error event.
-
-    The SDK raises nothing when a stream just stops, so a client could take half an answer for a
-    whole one.
-    """
-    editor = _Editor(grounding) if grounding is not None else None
-    waiting = b""
-    complete = False
-    try:
-        async for chunk in chunks:
-            *events, waiting = _END_OF_EVENT.split(waiting + chunk)
-            if not events:
-                continue
-            complete = complete or _DONE in events
-            edited, failure = _edited(events, editor)
-            if edited:
-                yield b"\n\n".join(edited) + b"\n\n"
-            if failure is not None:
-                raise failure
-        if not complete:
-            raise UpstreamBroken("the model server's answer ended before it was complete")
-    except UpstreamFailure as exc:
-        yield error_event(exc)
-
-
-def _edited(
-    events: list[bytes], editor: "_Editor | None"
-) -> tuple[list[bytes], UpstreamFailure | None]:
-    """The events as clients get them, up to the one that fails, and that one's failure."""
-    edited: list[bytes] = []
-    for event in events:
-        if event.startswith(_ERROR):
-            return edited, _reported(event)
+    def whole(self, body: bytes) -> bytes:
+        """`body` with context and annotations in each message. Raises UpstreamBroken."""
+        if self._grounding is None:
+            return body
         try:
-            edited.append(event if editor is None else editor.edit(event))
-        except UpstreamBroken as exc:
-            return edited, exc
-    return edited, None
+            completion = _PARTS.decode(body)
+            choices = _LIST_OF_PARTS.decode(completion["choices"])
+            for choice in choices:
+                message = _PARTS.decode(choice["message"])
+                found = self._grounding.cited(_CONTENT.decode(message.get("content", _NULL)) or "")
+                additions = {
+                    "context": self._grounding.context(found.invalid),
+                    "annotations": [url_citation(each) for each in found.citations],
+                }
+                choice["message"] = msgspec.Raw(msgspec.json.encode(message | additions))
+            return msgspec.json.encode(completion | {"choices": choices})
+        except NO_SENSE as exc:
+            raise UpstreamBroken(f"the model server's answer is no chat completion: {exc}") from exc
+
+    def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The stream, with context and annotations."""
+        editor = Watcher() if self._grounding is None else _Editor(self._grounding)
+        return relayed(chunks, editor, error_event)
+
+    def reply(self, text: str, model: str) -> bytes:
+        """A completion that no model writes."""
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if self._grounding is not None:
+            context = self._grounding.context(invalid_citations=0)
+            message |= {"context": context, "annotations": []}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        head = _head("chat.completion", model)
+        return msgspec.json.encode({**head, "choices": [choice], "usage": _NO_USAGE})
+
+    async def reply_events(self, text: str, model: str) -> AsyncIterator[bytes]:
+        """The same as chunks."""
+        head = _head("chat.completion.chunk", model)
+        first: dict[str, Any] = {"role": "assistant", "content": text}
+        if self._grounding is not None:
+            first["context"] = self._grounding.context()
+        deltas: list[tuple[dict[str, Any], str | None]] = [(first, None), ({}, "stop")]
+        for delta, reason in deltas:
+            choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+            yield b"data: " + msgspec.json.encode({**head, "choices": [choice]}) + b"\n\n"
+        if self._wants_usage:
+            last = {**head, "choices": [], "usage": _NO_USAGE}
+            yield b"data: " + msgspec.json.encode(last) + b"\n\n"
+        yield DONE + b"\n\n"
 
 
-def _reported(event: bytes) -> UpstreamFailure:
-    """The failure that vLLM reports in the middle of a stream, after a status of 200."""
-    try:
-        error = msgspec.json.decode(event[len(b"data:") :])["error"]
-        code = error.get("code")
-        return UpstreamRejected(str(error["message"]), code if isinstance(code, int) else 500)
-    except _UNREADABLE as exc:
-        return UpstreamBroken(f"the model server sent an event that makes no sense: {exc}")
+def _head(kind: str, model: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+    }
 
 
-class _Editor:
+class _Editor(Watcher):
     """Puts a grounding into the events of one stream."""
 
     def __init__(self, grounding: Grounding) -> None:
@@ -148,15 +120,14 @@ class _Editor:
         """Text so far of each choice, in pieces."""
 
     def edit(self, event: bytes) -> bytes:
-        if not event.startswith(b"data:") or event.startswith(_DONE):
+        super().edit(event)
+        if not event.startswith(DATA) or event.startswith(DONE):
             return event
-        data = event[len(b"data:") :]
+        data = event[len(DATA) :]
         try:
             choices = _EVENT.decode(data).choices
-        except _UNREADABLE as exc:
-            raise UpstreamBroken(
-                f"the model server sent an event that makes no sense: {exc}"
-            ) from exc
+        except NO_SENSE as exc:
+            raise no_sense(exc) from exc
         additions: dict[int, dict[str, Any]] = {}
         for choice in choices:
             answer = self._answers.get(choice.index)
@@ -171,7 +142,7 @@ class _Editor:
 
     def _conclude(self, answer: str, additions: dict[str, Any]) -> None:
         """Adds to what a delta gets what a whole answer cites."""
-        found = cited(answer, self._grounding.hits, is_json=self._grounding.is_json)
+        found = self._grounding.cited(answer)
         if found.citations:
             additions["annotations"] = [url_citation(each) for each in found.citations]
         if found.invalid:

@@ -1,21 +1,20 @@
-"""The body of a chat request. Reads what retrieval needs; everything else stays as it came."""
+"""A chat request. Reads what retrieval needs; everything else stays as it came."""
 
-import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from gateway.body import COUNT, UNREADABLE
+from gateway.chat import azure
+from gateway.chat.answer import ChatShape
+from gateway.citations import Grounding
+from gateway.conversation import Asked, Conversation
 from gateway.errors import InvalidRequest
-from gateway.retrieval.options import RetrievalOptions
-from gateway.turns import Said, Spoken, Turn, exchanges, text_of, text_of_part
+from gateway.events import DONE
+from gateway.turns import ROLES, Said, Spoken, Turn, exchanges, text_of, text_of_part
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding raises for a wrong value; the last one for a very deep one."""
-
-
-_PLACE = re.compile(r" - at `\$(.*)`$")
-"""How msgspec tells where in a value it met what it did not expect."""
 _RENDERED = (
     "tools",
     "add_generation_prompt",
@@ -28,34 +27,45 @@ _RENDERED = (
 """What else than messages becomes part of a prompt, by the names that vLLM has for it."""
 _TO_THE_TEMPLATE = ("chat_template", "chat_template_kwargs", "documents")
 """What may make a prompt longer than the text of its messages and tools."""
+_OURS = ("retrieval", azure.FIELD)
+"""Fields that are meant for the gateway."""
 
 
 class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class _Role(msgspec.Struct):
+    role: str
+
+
 class _Format(msgspec.Struct):
     type: str = ""
 
 
-class Conversation:
+class ChatRequest(Conversation):
     """A chat request, with every field that is not touched kept byte for byte."""
 
-    def __init__(self, body: bytes) -> None:
-        """Raises InvalidRequest when `body` is not a JSON object with a list of messages."""
-        try:
-            self._fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        except _UNREADABLE as exc:
-            raise InvalidRequest(f"The request body is not a JSON object: {exc}") from exc
-        if "messages" not in self._fields:
-            raise InvalidRequest("Missing required parameter: 'messages'.", "messages")
-        self._messages = self._field("messages", list[msgspec.Raw])
+    path = "/chat/completions"
+    stream_ending = DONE
+
+    def __init__(self, content: bytes, asked: Asked = Asked()) -> None:  # noqa: B008  # immutable
+        """Raises InvalidRequest when `content` is no JSON object with a model and messages."""
+        super().__init__(content, asked)
+        self.body.get("n", COUNT)
+        self._messages: list[msgspec.Raw] = self.body.required("messages", list[msgspec.Raw])
         if not self._messages:
             raise InvalidRequest("'messages' is empty: there must be at least one.", "messages")
-        self.model: str | None = self._field("model", str | None)
-        self.stream: bool = bool(self._field("stream", bool | None))
-        self.retrieval = self._retrieval_options()
-        self._question_at, self._turn = self._last_user_turn()
+        self._roles = [_role(message, place) for place, message in enumerate(self._messages)]
+        self._source = azure.DataSource.read(self.body)
+        if self._source is not None:
+            self.retrieval = self._source.options
+            self._messages = self._source.instructed(self._messages, self._roles[0])
+            self._roles = ["system"] * (len(self._messages) - len(self._roles)) + self._roles
+        self._question_at = len(self._roles) - 1
+        while self._question_at >= 0 and self._roles[self._question_at] != "user":
+            self._question_at -= 1
+        self._turn = self._turn_at(self._question_at) if self._question_at >= 0 else None
         self._sent = self._messages
 
     @property
@@ -66,13 +76,14 @@ class Conversation:
     def said_before(self, turns: int) -> list[Said]:
         """Up to `turns` turns of user and assistant before the question, oldest first."""
         said: list[Said] = []
-        for message in reversed(self._messages[: max(0, self._question_at)]):
+        for place in range(self._question_at - 1, -1, -1):
+            role = self._roles[place]
             try:
-                turn = msgspec.json.decode(message, type=Turn)
-            except _UNREADABLE:
+                text = text_of(self._turn_at(place)) if role in ("user", "assistant") else ""
+            except InvalidRequest:  # vLLM refuses it
                 break
-            if turn.role in ("user", "assistant") and (text := text_of(turn)):
-                said.append(Said(turn.role, text))
+            if text:
+                said.append(Said(role, text))
             if len(said) == turns:
                 break
         return said[::-1]
@@ -80,66 +91,53 @@ class Conversation:
     @property
     def wants_json(self) -> bool:
         """Whether the answer is to be JSON, as text or after a schema."""
-        try:
-            wanted = self._field("response_format", _Format | None)
-        except InvalidRequest:  # vLLM refuses it
-            return False
-        return wanted is not None and wanted.type in ("json_object", "json_schema")
+        wanted: _Format = self.body.lenient("response_format", _Format, _Format())
+        return wanted.type in ("json_object", "json_schema")
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream is to end with what it used."""
-        try:
-            options = self._field("stream_options", _StreamOptions | None)
-        except InvalidRequest:  # vLLM refuses it
-            return False
-        return options is not None and bool(options.include_usage)
+        options: _StreamOptions = self.body.lenient(
+            "stream_options", _StreamOptions, _StreamOptions()
+        )
+        return bool(options.include_usage)
 
     @property
-    def tools(self) -> bytes:
-        """The client's tools as they came; empty where there are none."""
-        return bytes(self._fields.get("tools", b""))
-
-    @property
-    def truncated_to(self) -> int | None:
-        """Tokens that vLLM cuts a longer prompt to, because the client asked for that."""
-        return self._number("truncate_prompt_tokens")
+    def opening(self) -> bytes:
+        """The messages up to the first turn of the user, which later requests repeat."""
+        first = self._roles.index("user") if "user" in self._roles else 0
+        return b"".join(map(bytes, self._messages[: first + 1]))
 
     @cached_property
     def exchanges(self) -> list[list[int]]:
-        """What may be forgotten, oldest first: places of messages that belong together.
+        """What may be forgotten, oldest first; empty where a message makes no sense.
 
-        A turn of the user and all that answers it, tool calls and their results included. System
-        messages are in none, nor is anything from the last turn of the user on. Empty where a
-        message makes no sense: vLLM says so.
+        vLLM says so then.
         """
         try:
             spoken = [msgspec.json.decode(message, type=Spoken) for message in self._messages]
-        except _UNREADABLE:
+        except UNREADABLE:
             return []
         return exchanges(spoken, self._question_at)
 
     @cached_property
     def bounded(self) -> bool:
-        """Whether the prompt is made of the text of messages and tools, and a template's own.
-
-        It is not where there are images, or where the client says something to the template.
-        """
-        if any(not self._absent(name) for name in _TO_THE_TEMPLATE):
+        """Whether the prompt is made of the text of messages and tools, and a template's own."""
+        if any(not self.body.is_absent(name) for name in _TO_THE_TEMPLATE):
             return False
         try:
-            turns = [msgspec.json.decode(message, type=Turn) for message in self._messages]
-        except _UNREADABLE:
+            contents = [self._turn_at(place).content for place in range(len(self._messages))]
+        except InvalidRequest:  # vLLM refuses it
             return False
-        parts = [part for turn in turns if isinstance(turn.content, list) for part in turn.content]
+        parts = [part for content in contents if isinstance(content, list) for part in content]
         return all(text_of_part(part) is not None for part in parts)
 
     def answer_tokens(self, default: int) -> int:
         """How long the answer may get, in tokens: what the client said, or `default`."""
         for name in ("max_completion_tokens", "max_tokens"):
-            if (asked := self._number(name)) is not None:
-                return max(asked, 1)
-        return max(default, self._number("min_tokens") or 0)
+            if (asked := self.body.lenient(name, int)) is not None:
+                return max(int(asked), 1)
+        return max(default, int(self.body.lenient("min_tokens", int, 0)))
 
     def messages(self, prompt: str | None = None, forgotten: int = 0) -> list[msgspec.Raw]:
         """The messages with `prompt`, if any, where the question stands.
@@ -158,14 +156,14 @@ class Conversation:
         """Send `messages(prompt, forgotten)` instead of what came. May be repeated."""
         self._sent = self.messages(prompt, forgotten)
 
-    def tokenization(self, model: str, messages: list[msgspec.Raw]) -> bytes:
+    def tokenization(self, model: str, messages: Sequence[msgspec.Raw]) -> bytes:
         """The body that asks vLLM how long the prompt of `messages` is.
 
         vLLM counts as it generates, with the same template: everything that has a part in it is
         told. What a chat request has fields of its own for goes through the template's options.
         """
         fields: dict[str, Any] = {
-            name: self._fields[name] for name in _RENDERED if name in self._fields
+            name: self.body.fields[name] for name in _RENDERED if name in self.body.fields
         }
         if options := self._template_options():
             fields["chat_template_kwargs"] = options
@@ -178,33 +176,30 @@ class Conversation:
         """
         fields: dict[str, Any] = {
             **defaults,
-            **self._fields,
+            **self.body.fields,
             "model": model,
             "messages": self._sent,
         }
-        fields.pop("retrieval", None)
+        for name in _OURS:
+            fields.pop(name, None)
         return msgspec.json.encode(fields)
 
-    def _field(self, name: str, expected: Any) -> Any:
-        raw = self._fields.get(name)
-        if raw is None:
-            return None
+    def shape(self, grounding: Grounding | None) -> ChatShape:
+        """How its answer is written."""
+        if grounding is not None and self._source is not None:
+            grounding = self._source.included(grounding)
+        return ChatShape(grounding, self.wants_usage)
+
+    def param(self, option: str) -> str:
+        """What the request calls an option of retrieval, for errors that name it."""
+        return super().param(option) if self._source is None else self._source.param(option)
+
+    def _turn_at(self, place: int) -> Turn:
         try:
-            return msgspec.json.decode(raw, type=expected)
-        except _UNREADABLE as exc:
-            place = _PLACE.search(str(exc))
-            param = name + (place[1] if place else "")
+            return msgspec.json.decode(self._messages[place], type=Turn)
+        except UNREADABLE as exc:
+            param = f"messages[{place}]"
             raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
-
-    def _absent(self, name: str) -> bool:
-        return bytes(self._fields.get(name, b"null")) == b"null"
-
-    def _number(self, name: str) -> int | None:
-        """An integer field; None where it is something else, which vLLM refuses."""
-        try:
-            return msgspec.json.decode(self._fields.get(name, b"null"), type=int | None)
-        except _UNREADABLE:
-            return None
 
     def _augmented(self, message: msgspec.Raw, prompt: str) -> msgspec.Raw:
         content: Any = prompt
@@ -216,32 +211,26 @@ class Conversation:
 
     def _template_options(self) -> dict[str, Any]:
         """`chat_template_kwargs` as vLLM's chat completions put them together."""
-        try:
-            options = self._field("chat_template_kwargs", dict[str, Any] | None) or {}
-        except InvalidRequest:  # vLLM refuses it
-            return {}
+        options: dict[str, Any] = self.body.lenient("chat_template_kwargs", dict[str, Any], {})
         given = {
-            name: self._fields[name]
+            name: self.body.fields[name]
             for name in ("documents", "reasoning_effort")
-            if not self._absent(name)
+            if not self.body.is_absent(name)
         }
         if "reasoning_effort" in given and "enable_thinking" not in options:
             options["enable_thinking"] = bytes(given["reasoning_effort"]) != b'"none"'
         return {**options, **given}
 
-    def _retrieval_options(self) -> RetrievalOptions:
-        options = self._field("retrieval", bool | RetrievalOptions | None)
-        if isinstance(options, RetrievalOptions):
-            return options
-        return RetrievalOptions(enabled=options)
 
-    def _last_user_turn(self) -> tuple[int, Turn | None]:
-        for place in range(len(self._messages) - 1, -1, -1):
-            try:
-                turn = msgspec.json.decode(self._messages[place], type=Turn)
-            except _UNREADABLE as exc:
-                param = f"messages[{place}]"
-                raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
-            if turn.role == "user":
-                return place, turn
-        return -1, None
+def _role(message: msgspec.Raw, place: int) -> str:
+    param = f"messages[{place}]"
+    try:
+        role = msgspec.json.decode(message, type=_Role).role
+    except UNREADABLE as exc:
+        raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
+    if role not in ROLES:
+        raise InvalidRequest(
+            f"Invalid value for '{param}.role': {role!r} is none of {', '.join(ROLES)}.",
+            f"{param}.role",
+        )
+    return role

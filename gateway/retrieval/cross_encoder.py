@@ -5,6 +5,7 @@ The one module of the gateway that knows it; imported when such a model is loade
 
 from collections.abc import Sequence
 
+from indexer.index.embedding import CHARS_FOR_A_TOKEN
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 
 Pair = tuple[str, str]
@@ -33,13 +34,14 @@ class CrossEncoder:
                 f"the reranking model {name!r} has {self._model.num_labels} outputs, not one score"
             )
         self._batch_size = batch_size
+        longest = self._model.max_seq_length
+        self._max_chars = longest * CHARS_FOR_A_TOKEN if isinstance(longest, int) else None
 
     def scores(self, pairs: Sequence[Pair]) -> list[float]:
         """One score in 0..1 for each pair. Raises EncodingFailed."""
+        read = [(asked[: self._max_chars], told[: self._max_chars]) for asked, told in pairs]
         try:
-            scores = self._model.predict(
-                list(pairs), batch_size=self._batch_size, show_progress_bar=False
-            )
+            scores = self._model.predict(read, batch_size=self._batch_size, show_progress_bar=False)
         except Exception as exc:
             raise EncodingFailed(f"the reranking model failed: {exc}") from exc
         return [float(score) for score in scores]

@@ -11,11 +11,14 @@ import msgspec
 
 from gateway.batching import Batcher
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamUnavailable
+from gateway.routing import Route
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable
 
 QUESTIONS_AT_ONCE = 8
 """Most questions whose passages go to the model in one call."""
+PASSAGES_AT_ONCE = 50
+"""Most passages of one question in one call: others get in between."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +76,11 @@ class LocalReranker:
         """One score in 0..1 for each passage. Raises EncoderUnavailable, EncodingFailed."""
         if self._batches is None:
             raise self._trouble
-        return await self._batches.submit((question, passages))
+        scores: list[float] = []
+        for start in range(0, len(passages), PASSAGES_AT_ONCE):
+            slice_ = passages[start : start + PASSAGES_AT_ONCE]
+            scores += await self._batches.submit((question, slice_))
+        return scores
 
     def check(self) -> None:
         """Raises EncoderUnavailable while the model is not there."""
@@ -97,8 +104,9 @@ class _Ranking(msgspec.Struct):
 class RemoteReranker:
     """A rerank endpoint as vLLM, Jina and Cohere serve it."""
 
-    def __init__(self, upstream: Upstream, model: str) -> None:
-        self._upstream = upstream
+    def __init__(self, server: Upstream, model: str, attempts: int = 1) -> None:
+        self._server = server
+        self._route = Route([server], attempts)
         self._model = model
 
     async def start(self) -> None:
@@ -124,7 +132,7 @@ class RemoteReranker:
 
     async def _answer(self, body: bytes) -> bytes:
         try:
-            answer = await self._upstream.post("/rerank", body)
+            answer = await self._route.post("/rerank", body)
             try:
                 return await answer.read()
             finally:
@@ -137,7 +145,7 @@ class RemoteReranker:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._upstream.close()
+        await self._server.close()
 
 
 def _shares(scores: list[float]) -> list[float]:

@@ -2,33 +2,23 @@
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Sequence
 from functools import partial
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from gateway.batching import Batcher
+from gateway.encoding import Encoding
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
 from gateway.retrieval.selection import Candidate, choose, widen
 from gateway.stages import Stages
 from indexer.index.collection import Generation, IndexReader
-from indexer.index.embedding import TextEncoder
-from indexer.index.errors import EncoderUnavailable, IndexRefused
+from indexer.index.errors import IndexRefused
 from indexer.index.filters import one_of
 from indexer.index.passages import passage
 from indexer.index.records import Hit, SearchMode
 from indexer.index.searching import Query, Search
-
-QUERIES_AT_ONCE = 32
-"""Most questions that are embedded in one call."""
-
-_log = logging.getLogger(__name__)
 
 
 class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,48 +35,30 @@ class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retriever:
-    """Embeds questions off the event loop, searches the published generation, and chooses."""
+    """Searches the published generations for questions, and chooses."""
 
     def __init__(
         self,
         reader: IndexReader,
-        load_encoder: Callable[[], TextEncoder],
+        encoding: Encoding,
+        published: Published,
         tenant: str,
-        poll_interval_s: float,
         reranker: Reranker | None = None,
     ) -> None:
         self._reader = reader
-        self._load_encoder = load_encoder
+        self._encoding = encoding
+        self.published = published
         self._tenant = tenant
         self._reranker = reranker
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        self._encoder: TextEncoder | None = None
-        self._queries: Batcher[str, NDArray[np.float32]] | None = None
-        self._encoder_trouble = EncoderUnavailable("the embedding model is still loading")
-        self.published = Published(reader, lambda: self.check_encoder().identity, poll_interval_s)
-
-    async def start(self) -> None:
-        """Load the models; until then `retrieve` raises EncoderUnavailable."""
-        loading: list[Awaitable[None]] = [self._start_encoder()]
-        if self._reranker is not None:
-            loading.append(self._reranker.start())
-        await asyncio.gather(*loading)
 
     @property
     def can_rerank(self) -> bool:
         """Whether there is a model for that."""
         return self._reranker is not None
 
-    def check_reranker(self) -> None:
-        """Raises EncoderUnavailable where a model is configured and not loaded."""
-        if self._reranker is not None:
-            self._reranker.check()
-
-    def check_encoder(self) -> TextEncoder:
-        """The encoder. Raises EncoderUnavailable."""
-        if self._encoder is None:
-            raise self._encoder_trouble
-        return self._encoder
+    def versions(self, stores: Sequence[str] | None) -> str:
+        """Which states of these knowledge bases were last seen; None means the configured one."""
+        return " ".join(map(self.published.version, self._named(stores)))
 
     async def retrieve(self, questions: Sequence[str], wanted: Wanted, stages: Stages) -> Retrieved:
         """The hits for the first of `questions`; the others are further ways to put it.
@@ -96,7 +68,7 @@ class Retriever:
         with stages.measure("embed"):
             queries = await self._embedded(questions, wanted)
         with stages.measure("search"):
-            found, relevance = await self._found(queries, wanted)
+            found, relevance = await self._found_everywhere(queries, wanted)
         scores: dict[str, dict[str, float]] = {}
         if wanted.explain and found:
             with stages.measure("explain"):
@@ -125,50 +97,43 @@ class Retriever:
             hits=hits, relevance=relevance, candidates=chosen.candidates, scores=scores
         )
 
-    async def close(self) -> None:
-        """Let go of the threads and of Milvus."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._reranker is not None:
-            await self._reranker.close()
-        await self._reader.close()
-
-    async def _start_encoder(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            encoder = await loop.run_in_executor(self._thread, self._load_encoder)
-        except EncoderUnavailable as exc:
-            _log.error("%s", exc)
-            self._encoder_trouble = exc
-            return
-        self._encoder = encoder
-        self._queries = Batcher(
-            lambda texts: list(encoder.encode_queries(texts)), self._thread, QUERIES_AT_ONCE
-        )
-        _log.info("embedding model %s is loaded", encoder.identity.model)
-
     async def _embedded(self, questions: Sequence[str], wanted: Wanted) -> list[Query]:
-        if self._queries is None:
-            raise self._encoder_trouble
+        self._encoding.check()
         if wanted.mode == "bm25" and not wanted.relevance_threshold and not wanted.explain:
             return [Query(question) for question in questions]
-        vectors = await asyncio.gather(*map(self._queries.submit, questions))
+        vectors = await self._encoding.queries(questions)
         return [
             Query(question, vector) for question, vector in zip(questions, vectors, strict=True)
         ]
 
-    async def _found(
+    async def _found_everywhere(
         self, queries: Sequence[Query], wanted: Wanted
     ) -> tuple[list[Hit], float | None]:
+        """The candidates of all stores, best first, and the best cosine where that is asked for."""
+        stores = self._named(wanted.stores)
+        found = await asyncio.gather(*(self._found(store, queries, wanted) for store in stores))
+        if stores == (self.published.default,):
+            return found[0]
+        tagged = [
+            [msgspec.structs.replace(hit, knowledge_base=store) for hit in hits]
+            for store, (hits, _) in zip(stores, found, strict=True)
+        ]
+        relevances = [relevance for _, relevance in found if relevance is not None]
+        return _merged(tagged)[: _pool(wanted)], max(relevances, default=None)
+
+    async def _found(
+        self, store: str, queries: Sequence[Query], wanted: Wanted
+    ) -> tuple[list[Hit], float | None]:
         """The candidates, best first, and the best cosine where a threshold asks for it."""
-        pool = max(wanted.limit, wanted.candidates)
+        pool = _pool(wanted)
         searches: list[Awaitable[list[list[Hit]]]] = [
-            self.published.ask(partial(self._search, queries, wanted, pool))
+            self.published.ask(store, partial(self._search, queries, wanted, pool))
         ]
         asked = bool(wanted.relevance_threshold) or wanted.explain
         if asked and wanted.mode != "dense":
             by_meaning = msgspec.structs.replace(wanted, mode="dense")
             nearest = partial(self._search, queries[:1], by_meaning, 1)
-            searches.append(self.published.ask(nearest))
+            searches.append(self.published.ask(store, nearest))
         found, *nearest_found = await asyncio.gather(*searches)
         merged = _merged(found)[:pool]
         best = nearest_found[0][0] if nearest_found else found[0]
@@ -203,14 +168,14 @@ class Retriever:
             hit.chunk_id: {wanted.mode: hit.score} for hit in found
         }
         modes: tuple[SearchMode, ...] = ("dense", "bm25")
-        for mode in (mode for mode in modes if mode != wanted.mode):
-            asked = msgspec.structs.replace(wanted, mode=mode)
-            leg = partial(
-                self._search, [query], asked, len(found), among=one_of("chunk_id", scores)
-            )
-            with contextlib.suppress(IndexRefused):  # another program's collection has one leg
-                for hit in (await self.published.ask(leg))[0]:
-                    scores[hit.chunk_id][mode] = hit.score
+        for store, hits in self._by_store(found).items():
+            for mode in (mode for mode in modes if mode != wanted.mode):
+                asked = msgspec.structs.replace(wanted, mode=mode)
+                among = one_of("chunk_id", [hit.chunk_id for hit in hits])
+                leg = partial(self._search, [query], asked, len(hits), among=among)
+                with contextlib.suppress(IndexRefused):  # another program's has one leg
+                    for hit in (await self.published.ask(store, leg))[0]:
+                        scores[hit.chunk_id][mode] = hit.score
         return scores
 
     async def _reranked(self, reranker: Reranker, question: str, found: Sequence[Hit]) -> list[Hit]:
@@ -223,10 +188,31 @@ class Retriever:
         return sorted(reranked, key=lambda hit: -hit.score)
 
     async def _around(self, hits: Sequence[Hit], wanted: Wanted) -> list[Hit]:
-        async def neighbours(generation: Generation) -> list[Hit]:
-            return await self._reader.neighbours(generation, hits, self._tenant, wanted.neighbours)
+        """The chunks around `hits`."""
+        around: list[Hit] = []
+        for store, found in self._by_store(hits).items():
 
-        return await self.published.ask(neighbours)
+            async def neighbours(generation: Generation, here: list[Hit] = found) -> list[Hit]:
+                return await self._reader.neighbours(
+                    generation, here, self._tenant, wanted.neighbours
+                )
+
+            around += await self.published.ask(store, neighbours)
+        return around
+
+    def _named(self, stores: Sequence[str] | None) -> tuple[str, ...]:
+        return (self.published.default,) if stores is None else tuple(stores)
+
+    def _by_store(self, hits: Sequence[Hit]) -> dict[str, list[Hit]]:
+        stores: dict[str, list[Hit]] = {}
+        for hit in hits:
+            stores.setdefault(hit.knowledge_base or self.published.default, []).append(hit)
+        return stores
+
+
+def _pool(wanted: Wanted) -> int:
+    """How many candidates there are to choose from."""
+    return max(wanted.limit, wanted.candidates)
 
 
 def _merged(found: Sequence[Sequence[Hit]]) -> list[Hit]:
@@ -235,4 +221,4 @@ def _merged(found: Sequence[Sequence[Hit]]) -> list[Hit]:
     for hit in (hit for hits in found for hit in hits):
         if hit.chunk_id not in best or best[hit.chunk_id].score < hit.score:
             best[hit.chunk_id] = hit
-    return sorted(best.values(), key=lambda hit: -hit.score) if len(found) > 1 else list(found[0])
+    return list(found[0]) if len(found) == 1 else sorted(best.values(), key=lambda hit: -hit.score)

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gateway.encoding import Encoding
 from gateway.retrieval.options import Wanted
+from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
@@ -172,17 +174,16 @@ def _retrieving(
     settings: GatewaySettings, work: Callable[[Retriever], Coroutine[Any, Any, _T]]
 ) -> _T:
     async def with_retriever() -> _T:
-        retriever = Retriever(
-            IndexReader(settings),
-            partial(Encoder.load, settings),
-            settings.tenant,
-            settings.poll_interval_s,
+        reader, encoding = IndexReader(settings), Encoding(partial(Encoder.load, settings))
+        published = Published(
+            reader, lambda: encoding.identity, settings.poll_interval_s, settings.knowledge_base
         )
         try:
-            await retriever.start()
-            return await work(retriever)
+            await encoding.start()
+            return await work(Retriever(reader, encoding, published, settings.tenant))
         finally:
-            await retriever.close()
+            await encoding.close()
+            await reader.close()
 
     with _translated():
         return asyncio.run(with_retriever())

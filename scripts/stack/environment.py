@@ -1,4 +1,4 @@
-"""The virtual environment `.venv` in the checkout: made, filled from the pinned lists, reused."""
+"""A virtual environment in the checkout: made, filled from the pinned lists, reused."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ _FETCHED = ("Collecting ", "Processing ", "Requirement already satisfied", "Igno
 
 
 class Environment:
-    """A virtual environment that holds what some of the list files in deploy/requirements say."""
+    """`.venv`, or another that holds what some of the list files in deploy/requirements say."""
 
     def __init__(self, folder: Path = ROOT / ".venv") -> None:
         self.folder = folder
@@ -140,11 +140,11 @@ class Environment:
 
     def _complete_torch(self, lists: Sequence[Path], log_dir: Path) -> None:
         """Add what the CPU lists leave out where pip's index has only torch's CUDA build."""
-        if self._torch_loads(log_dir):
-            return
         pins = [
             line for file in lists for line in _requirements(file) if line.startswith("torch==")
         ]
+        if not pins or self._torch_loads(log_dir):
+            return
         title = "adding CUDA's libraries: pip's index has no CPU build of torch, which needs none"
         with Step(title):
             self._pip(pins, log_dir / "pip.log", with_dependencies=True)

@@ -56,18 +56,21 @@ def _start(
         "GROUNDSERVE_UPSTREAM_URL": f"http://{servers.HOST}:{given.ports.vllm}/v1",
         "GROUNDSERVE_MILVUS_URI": f"http://{servers.HOST}:{given.ports.milvus}",
         "GROUNDSERVE_ENCODER_MODEL": encoder,
+        "GROUNDSERVE_LIBRARY_URL": str(given.state_dir / "library"),
     }
     if not given.profile.from_hub:
         settings["HF_HUB_OFFLINE"] = "1"
     vllm = servers.vllm(given.ports.vllm, given.profile.vllm_config, served_model, given.log_dir)
     milvus = servers.milvus(given.ports.milvus, given.state_dir / "milvus", given.log_dir)
     gateway = servers.gateway(given.ports.gateway, settings | _ALONE, given.log_dir)
+    watcher = servers.watcher(settings | _ALONE, given.log_dir)
 
     _launch(vllm, started)
     _launch(milvus, started)
     _wait(milvus)
     _index(given, settings)
     _launch(gateway, started)
+    _launch(watcher, started)
     _wait(vllm)
     _wait(gateway)
 

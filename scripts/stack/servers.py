@@ -1,4 +1,4 @@
-"""The three servers: how each is started, known to be ready, and stopped with all that it started.
+"""The servers: how each is started, known to be ready, and stopped with all that it started.
 
 The end-to-end tests start the same servers on free ports through this module.
 """
@@ -173,6 +173,18 @@ def gateway(port: int, environment: Mapping[str, str], log_dir: Path) -> Server:
         http_probe(f"http://{HOST}:{port}/health/ready"),
         environment=clean_environment(dict(environment) | listen),
         ready_timeout_s=120.0,
+    )
+
+
+def watcher(environment: Mapping[str, str], log_dir: Path) -> Server:
+    """The indexer that waits for uploads; `environment` adds its settings to this program's own."""
+    return Server(
+        "the indexer of uploads",
+        [sys.executable, "-m", "indexer", "watch"],
+        log_dir / "watch.log",
+        # It listens nowhere. What it has not indexed yet waits for it.
+        lambda: None,
+        environment=clean_environment(dict(environment)),
     )
 
 

@@ -10,8 +10,10 @@ from typing import NamedTuple
 import openai
 import pytest
 from stack import models, profiles, servers
+from stack.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
+KNOWLEDGE_BASE = "end_to_end"
 VLLM_CONFIG = profiles.VLLM_CONFIGS / "smollm2-135m-cpu.yaml"
 
 
@@ -23,6 +25,7 @@ class Stack(NamedTuple):
     vllm: servers.Server
     vllm_port: int
     vllm_config: Path
+    knowledge_base: str
 
 
 @pytest.fixture(scope="session")
@@ -54,11 +57,20 @@ def stack(
         "GROUNDSERVE_MILVUS_URI": milvus_uri,
         "GROUNDSERVE_ENCODER_MODEL": str(encoder_folder),
         "GROUNDSERVE_UPSTREAM_URL": f"http://127.0.0.1:{vllm_port}/v1",
-        "GROUNDSERVE_KNOWLEDGE_BASE": "end_to_end",
+        "GROUNDSERVE_KNOWLEDGE_BASE": KNOWLEDGE_BASE,
+        "GROUNDSERVE_LIBRARY_URL": str(tmp_path_factory.mktemp("library")),
     }
     vllm = servers.vllm(vllm_port, VLLM_CONFIG, str(models.smollm2()), logs)
+    vllm.environment = {**vllm.environment, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     alone = {"GROUNDSERVE_ENCODER_THREADS": "1"}  # vLLM has the same cores
     gateway = servers.gateway(gateway_port, environment | alone, logs)
+    watch = servers.Server(
+        "the watching indexer",
+        [sys.executable, "-m", "indexer", "watch"],
+        logs / "watch.log",
+        probe=lambda: None,
+        environment=clean_environment(environment | alone),
+    )
     with vllm:
         indexed = subprocess.run(
             [sys.executable, "-m", "indexer", "run", str(documents)],
@@ -70,7 +82,7 @@ def stack(
         )
         assert indexed.returncode == 0, indexed.stderr
         vllm.wait_ready()
-        with gateway:
+        with gateway, watch:
             gateway.wait_ready()
             yield Stack(
                 f"http://127.0.0.1:{gateway_port}/v1",
@@ -78,6 +90,7 @@ def stack(
                 vllm,
                 vllm_port,
                 VLLM_CONFIG,
+                KNOWLEDGE_BASE,
             )
 
 

@@ -12,10 +12,11 @@ import pytest
 from stack import models
 
 from gateway.budget import Budget, most_tokens
-from gateway.conversation import Conversation
+from gateway.chat.request import ChatRequest
 from gateway.errors import ContextLengthExceeded
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
+from gateway.routing import Route
 from gateway.settings import GatewaySettings
 from gateway.upstream import Count, Upstream
 from indexer.index.records import Hit
@@ -49,9 +50,9 @@ def vllm(stack: "Stack") -> openai.OpenAI:
 
 @pytest.fixture(params=[LENGTH, 1000])
 async def upstream(stack: "Stack", request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
-    upstream = Upstream.connect(GatewaySettings(upstream_url=stack.vllm_url))
+    upstream = Upstream.connect(GatewaySettings(), stack.vllm_url)
     if request.param != LENGTH:
-        upstream = ShortUpstream(upstream._client, upstream._attempts)
+        upstream = ShortUpstream(upstream._client)
     yield upstream
     await upstream.close()
 
@@ -110,11 +111,11 @@ async def test_what_is_fitted_is_as_long_as_vllm_said_and_is_never_refused(
     vllm: openai.OpenAI, upstream: Upstream
 ) -> None:
     length = 1000 if isinstance(upstream, ShortUpstream) else LENGTH
-    budget = Budget(upstream, TEMPLATE, answer_tokens=256, trim_history=True)
+    budget = Budget(TEMPLATE, answer_tokens=256, trim_history=True)
     left_out = 0
     for request, hits in cases(length):
-        conversation = Conversation(msgspec.json.encode(request))
-        fitted = await budget.fit(conversation, hits, Loaded(MODEL, length))
+        conversation = ChatRequest(msgspec.json.encode(request))
+        fitted = await budget.fit(conversation, hits, Loaded(MODEL, Route([upstream]), length))
         left_out += fitted.hits_left_out
         conversation.augment(fitted.prompt, fitted.forgotten)
         body: Any = msgspec.json.decode(conversation.encode(MODEL, {}))
@@ -134,7 +135,7 @@ async def test_a_question_is_too_long_exactly_where_vllm_refuses_it(
     vllm: openai.OpenAI, upstream: Upstream
 ) -> None:
     async def tokens(question: str) -> int:
-        conversation = Conversation(body(question))
+        conversation = ChatRequest(body(question))
         return (
             await upstream.tokenize(conversation.tokenization(MODEL, conversation.messages()))
         ).tokens
@@ -142,17 +143,21 @@ async def test_a_question_is_too_long_exactly_where_vllm_refuses_it(
     def body(question: str) -> bytes:
         return msgspec.json.encode({"messages": [{"role": "user", "content": question}]})
 
-    budget = Budget(upstream, TEMPLATE, answer_tokens=256, trim_history=False)
+    budget = Budget(TEMPLATE, answer_tokens=256, trim_history=False)
     longest = " word" * (LENGTH - 1 - await tokens(""))
     assert await tokens(longest) == LENGTH - 1
 
-    fitted = await budget.fit(Conversation(body(longest)), [hit("Grass.")], Loaded(MODEL, LENGTH))
+    fitted = await budget.fit(
+        ChatRequest(body(longest)), [hit("Grass.")], Loaded(MODEL, Route([upstream]), LENGTH)
+    )
     assert (fitted.prompt, fitted.hits_left_out) == (None, 1)
     ask = vllm.chat.completions.create
     assert ask(model=MODEL, messages=[{"role": "user", "content": longest}]).usage
 
     with pytest.raises(ContextLengthExceeded, match=f"{LENGTH} tokens"):
-        await budget.fit(Conversation(body(longest + " word")), [], Loaded(MODEL, LENGTH))
+        await budget.fit(
+            ChatRequest(body(longest + " word")), [], Loaded(MODEL, Route([upstream]), LENGTH)
+        )
     with pytest.raises(openai.BadRequestError):
         ask(model=MODEL, messages=[{"role": "user", "content": longest + " word"}])
 

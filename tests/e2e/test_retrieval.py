@@ -44,7 +44,7 @@ def test_a_dry_run_tells_why_and_asks_no_model(client: openai.OpenAI, stack: "St
     assert "better ones" in other["reason"]
     assert "43 metres" in told["prompt"]
     assert told["prompt"].endswith(QUESTION[0]["content"])
-    assert set(told["milliseconds"]) >= {"understand", "embed", "search", "fit"}
+    assert set(told["milliseconds"]) >= {"rewrite", "embed", "search", "fit"}
 
 
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])

@@ -1,7 +1,7 @@
 """The gateway's search in a collection that another program made."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from pymilvus import DataType, MilvusClient
@@ -13,6 +13,7 @@ from indexer.index.collection import ForeignReader
 from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexRefused, KnowledgeBaseMissing
 from indexer.index.settings import IndexSettings
+from tests.searching import searching
 
 TEXTS = {
     "guide/llamas.html": "Llamas eat grass and hay.",
@@ -50,16 +51,15 @@ def collection(
     client.close()
 
 
-@asynccontextmanager
-async def _retriever(
+def _retriever(
     settings: IndexSettings, encoder: Encoder, fields: dict[str, str]
-) -> AsyncIterator[Retriever]:
-    retriever = Retriever(ForeignReader(settings, fields), lambda: encoder, "default", 1.0)
-    await retriever.start()
-    try:
-        yield retriever
-    finally:
-        await retriever.close()
+) -> AbstractAsyncContextManager[Retriever]:
+    return searching(
+        ForeignReader(settings, fields),
+        lambda: encoder,
+        tenant="default",
+        knowledge_base=settings.knowledge_base,
+    )
 
 
 @pytest.mark.anyio
@@ -88,7 +88,7 @@ async def test_a_field_that_is_missing_is_named_with_those_that_are_there(
 ) -> None:
     async with _retriever(collection, encoder, FIELDS | {"title": "name"}) as retriever:
         with pytest.raises(FingerprintMismatch, match=r"no field 'name'; it has .*chunk"):
-            await retriever.published.refresh()
+            await retriever.published.refresh(collection.knowledge_base)
 
 
 @pytest.mark.anyio
@@ -107,4 +107,4 @@ async def test_a_collection_that_is_not_there_is_missing(
     settings = index_settings.model_copy(update={"knowledge_base": "no_such_collection"})
     async with _retriever(settings, encoder, FIELDS) as retriever:
         with pytest.raises(KnowledgeBaseMissing):
-            await retriever.published.refresh()
+            await retriever.published.refresh(settings.knowledge_base)

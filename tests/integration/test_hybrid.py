@@ -14,7 +14,7 @@ from sentence_transformers import CrossEncoder as SentenceCrossEncoder
 from gateway.retrieval.cross_encoder import CrossEncoder
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.reranking import LocalReranker
-from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.retrieval.retriever import Retrieved
 from gateway.stages import Stages
 from indexer.index.collection import IndexReader
 from indexer.index.embedding import Encoder
@@ -23,6 +23,7 @@ from indexer.index.metadata_filters import parse_filter
 from indexer.index.records import SearchMode
 from indexer.index.settings import IndexSettings
 from indexer.report import Report
+from tests.searching import searching
 
 pytestmark = pytest.mark.anyio
 
@@ -58,17 +59,18 @@ async def retrieving(
     settings: IndexSettings, encoder: Encoder, reranker: LocalReranker | None = None
 ) -> AsyncIterator[Callable[..., Any]]:
     """Asks what the gateway would be given."""
-    reader = IndexReader(settings)
-    retriever = Retriever(reader, lambda: encoder, settings.tenant, 60, reranker)
-    await retriever.start()
+    async with searching(
+        IndexReader(settings),
+        lambda: encoder,
+        tenant=settings.tenant,
+        knowledge_base=settings.knowledge_base,
+        reranker=reranker,
+    ) as retriever:
 
-    async def ask(*questions: str, **wanted: Any) -> Retrieved:
-        return await retriever.retrieve(questions, Wanted(**wanted), Stages())
+        async def ask(*questions: str, **wanted: Any) -> Retrieved:
+            return await retriever.retrieve(questions, Wanted(**wanted), Stages())
 
-    try:
         yield ask
-    finally:
-        await retriever.close()
 
 
 def names(found: Retrieved) -> list[str]:

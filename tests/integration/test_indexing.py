@@ -23,7 +23,7 @@ async def _search(
 ) -> list[Hit]:
     reader = IndexReader(settings)
     try:
-        generation = await reader.published()
+        generation = await reader.published(settings.knowledge_base)
         [vector] = encoder.encode_queries([question])
         asked = Search(tenant=tenant, limit=3, mode=settings.search_mode)
         return (await reader.search(generation, [Query(question, vector)], asked))[0]
@@ -188,7 +188,7 @@ async def test_an_unpublished_knowledge_base_is_missing(index_settings: IndexSet
     reader = IndexReader(index_settings)
     try:
         with pytest.raises(KnowledgeBaseMissing):
-            await reader.published()
+            await reader.published(index_settings.knowledge_base)
     finally:
         await reader.close()
 

@@ -284,7 +284,7 @@ async def test_every_leg_of_a_search_has_the_filter_and_the_tenant(
     reader = IndexReader(index_settings)
 
     async def titles(said: dict[str, Any]) -> set[str]:
-        published = await reader.published()
+        published = await reader.published(index_settings.knowledge_base)
         where = compile_filter(parse_filter(said), published.fingerprint.attributes)
         search = Search(tenant="default", limit=9, mode=mode, where=where)
         [hits] = await reader.search(published, [Query(text, vector)], search)

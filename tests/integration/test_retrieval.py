@@ -1,8 +1,8 @@
 """The gateway's retrieval on a Milvus Lite server: publications, mismatches, restarts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -21,20 +21,20 @@ from indexer.index.errors import (
 )
 from indexer.index.settings import IndexSettings
 from indexer.report import Report
+from tests.searching import searching
 
 RunIndexer = Callable[..., Report]
 QUESTION = "How high is a geostationary orbit?"
 RECOVERY_S = 10.0
 
 
-@asynccontextmanager
-async def _retriever(settings: IndexSettings, encoder: Encoder) -> AsyncIterator[Retriever]:
-    retriever = Retriever(IndexReader(settings), lambda: encoder, settings.tenant, 0.2)
-    await retriever.start()
-    try:
-        yield retriever
-    finally:
-        await retriever.close()
+def _retriever(settings: IndexSettings, encoder: Encoder) -> AbstractAsyncContextManager[Retriever]:
+    return searching(
+        IndexReader(settings),
+        lambda: encoder,
+        tenant=settings.tenant,
+        knowledge_base=settings.knowledge_base,
+    )
 
 
 async def _retrieved(retriever: Retriever, question: str) -> Retrieved:
@@ -83,13 +83,9 @@ async def test_an_encoder_that_cannot_be_loaded_is_named(index_settings: IndexSe
     def load() -> Encoder:
         return Encoder.load(index_settings.model_copy(update={"encoder_model": "/no/such/folder"}))
 
-    retriever = Retriever(IndexReader(index_settings), load, "default", 1.0)
-    await retriever.start()
-    try:
+    async with searching(IndexReader(index_settings), load) as retriever:
         with pytest.raises(EncoderUnavailable, match="/no/such/folder"):
             await _retrieved(retriever, QUESTION)
-    finally:
-        await retriever.close()
 
 
 @pytest.mark.anyio

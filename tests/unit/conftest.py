@@ -37,9 +37,11 @@ class FakeReader(IndexReader):
         self.around: list[Hit] = []
         """What stands around every hit."""
         self.asked_around: list[tuple[str, list[str], str, int]] = []
+        self.resolved: list[str] = []
         self.closed = 0
 
-    async def published(self) -> Generation:
+    async def published(self, name: str) -> Generation:
+        self.resolved.append(name)
         if self.failure is not None:
             raise self.failure
         return self.generation
@@ -72,8 +74,9 @@ class FakeAnswer(UpstreamAnswer):
         self.pieces = list(pieces)
         self.failure = failure
         self.closed = 0
+        super().__init__(self)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def iter_bytes(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:
             yield piece
         if self.failure is not None:
@@ -88,6 +91,7 @@ class FakeUpstream(Upstream):
 
     def __init__(self, *served: str) -> None:
         self.served: list[str] = list(served)
+        self.url = "http://vllm.test/v1/"
         self.failure: Exception | None = None
         """Raised when asked for models, while it is set."""
         self.answers: list[FakeAnswer | Exception] = []
@@ -95,6 +99,10 @@ class FakeUpstream(Upstream):
         self.asked = 0
         self.was_asked = asyncio.Event()
         self.closed = 0
+
+    @property
+    def name(self) -> str:
+        return self.url
 
     async def models(self) -> list[ServedModel]:
         self.asked += 1
@@ -195,7 +203,7 @@ def client(
 ) -> Iterator[TestClient[Any]]:
     """The application, started and ready."""
     settings = GatewaySettings(max_body_bytes=2000, tenant="acme")
-    app = create_app(settings, upstream=upstream, reader=reader, load_encoder=lambda: encoder)
+    app = create_app(settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder)
     with TestClient(app) as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.budget import Budget, Fitted, likely_tokens, most_tokens
-from gateway.conversation import Conversation
+from gateway.chat.request import ChatRequest
 from gateway.errors import (
     ContextLengthExceeded,
     UpstreamBroken,
@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
+from gateway.routing import Route
 from gateway.upstream import Count, Upstream
 from indexer.index.records import Hit
 
@@ -59,11 +60,9 @@ def hit(words: int, name: str = "c") -> Hit:
     )  # fmt: skip
 
 
-def asking(
-    question: str = "What?", history: list[Any] | None = None, **fields: Any
-) -> Conversation:
+def asking(question: str = "What?", history: list[Any] | None = None, **fields: Any) -> ChatRequest:
     messages = [*(history or []), {"role": "user", "content": question}]
-    return Conversation(msgspec.json.encode({"messages": messages, **fields}))
+    return ChatRequest(msgspec.json.encode({"model": "m", "messages": messages, **fields}))
 
 
 def past(*sizes: int) -> list[dict[str, str]]:
@@ -72,18 +71,18 @@ def past(*sizes: int) -> list[dict[str, str]]:
     return [{"role": role, "content": "old " * size} for size in sizes for role in roles]
 
 
-def budget(vllm: Upstream, *, trim_history: bool = False) -> Budget:
-    return Budget(vllm, TEMPLATE, answer_tokens=DEFAULT_ROOM, trim_history=trim_history)
+def budget(*, trim_history: bool = False) -> Budget:
+    return Budget(TEMPLATE, answer_tokens=DEFAULT_ROOM, trim_history=trim_history)
 
 
 async def fit(
-    vllm: Tokenizer, conversation: Conversation, hits: list[Hit], *, trim_history: bool = False
+    vllm: Tokenizer, conversation: ChatRequest, hits: list[Hit], *, trim_history: bool = False
 ) -> Fitted:
-    model = Loaded("m", vllm.max_model_len)
-    return await budget(vllm, trim_history=trim_history).fit(conversation, hits, model)
+    model = Loaded("m", Route([vllm]), vllm.max_model_len)
+    return await budget(trim_history=trim_history).fit(conversation, hits, model)
 
 
-def sent(conversation: Conversation, fitted: Fitted) -> dict[str, Any]:
+def sent(conversation: ChatRequest, fitted: Fitted) -> dict[str, Any]:
     """What vLLM gets when `fitted` is done to `conversation`."""
     conversation.augment(fitted.prompt, fitted.forgotten)
     return msgspec.json.decode(conversation.encode("m", {}), type=dict[str, Any])
@@ -103,7 +102,7 @@ class Case(NamedTuple):
     def room(self) -> int:
         return max(1, int(self.fields.get("max_tokens", DEFAULT_ROOM)))
 
-    def conversation(self) -> Conversation:
+    def conversation(self) -> ChatRequest:
         return asking(self.question, self.history, **self.fields)
 
     def tokens(self, kept: int, forgotten: int) -> int:
@@ -236,14 +235,14 @@ async def test_vllm_is_always_asked_where_bytes_say_nothing_about_tokens(
 async def test_the_model_that_is_loaded_when_it_counts_decides() -> None:
     """It was swapped after it was looked up."""
     vllm = Tokenizer(300)
-    fitted = await budget(vllm).fit(asking("word " * 100), [hit(300)], Loaded("m", 2500))
+    fitted = await budget().fit(asking("word " * 100), [hit(300)], Loaded("m", Route([vllm]), 2500))
 
     assert fitted.hits == []
 
 
 async def test_a_server_that_does_not_tell_its_length_is_asked() -> None:
     vllm = Tokenizer(500)
-    fitted = await budget(vllm).fit(asking(), [hit(50), hit(400)], Loaded("m", None))
+    fitted = await budget().fit(asking(), [hit(50), hit(400)], Loaded("m", Route([vllm]), None))
 
     assert [len(found.text.split()) for found in fitted.hits] == [50]
 
@@ -295,10 +294,10 @@ async def test_where_nothing_is_counted_a_careful_estimate_decides_and_the_log_s
 ) -> None:
     vllm = Tokenizer(1000)
     vllm.failure = failure
-    fitting = budget(vllm)
+    fitting = budget()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            fitted = await fitting.fit(asking(), [hit(60)] * 20, Loaded("m", 1000))
+            fitted = await fitting.fit(asking(), [hit(60)] * 20, Loaded("m", Route([vllm]), 1000))
 
     assert 0 < len(fitted.hits) < 20
     assert words(sent(asking(), fitted)) + DEFAULT_ROOM <= 1000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.conversation import Conversation
+from gateway.chat.request import ChatRequest
 from gateway.errors import InvalidRequest
 from gateway.retrieval.options import RetrievalOptions
 
@@ -15,20 +15,22 @@ HELLO = b'{"role":"user","content":"Hello?"}'
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
 
-def conversation(*messages: bytes, fields: bytes = b"") -> Conversation:
+def conversation(*messages: bytes, fields: bytes = b"") -> ChatRequest:
     listed = b",".join(messages or (HELLO,))
-    return Conversation(b'{"messages":[' + listed + b"]" + fields + b"}")
+    return ChatRequest(b'{"model":"default","messages":[' + listed + b"]" + fields + b"}")
 
 
-def asking(fields: dict[str, Any]) -> Conversation:
-    return Conversation(msgspec.json.encode({"messages": [{"role": "user"}], **fields}))
+def asking(fields: dict[str, Any]) -> ChatRequest:
+    return ChatRequest(
+        msgspec.json.encode({"model": "m", "messages": [{"role": "user"}], **fields})
+    )
 
 
-def encoded(of: Conversation, defaults: dict[str, float] | None = None) -> bytes:
+def encoded(of: ChatRequest, defaults: dict[str, float] | None = None) -> bytes:
     return of.encode("served", defaults or {})
 
 
-def decoded(of: Conversation, defaults: dict[str, float] | None = None) -> dict[str, Any]:
+def decoded(of: ChatRequest, defaults: dict[str, float] | None = None) -> dict[str, Any]:
     return msgspec.json.decode(encoded(of, defaults), type=dict[str, Any])
 
 
@@ -54,7 +56,7 @@ def test_a_field_that_is_not_ours_is_relayed_byte_for_byte(field: bytes) -> None
 def test_fields_keep_their_order() -> None:
     body = b'{"z":1,"model":"m","a":2,"messages":[' + HELLO + b'],"k":3}'
 
-    assert list(msgspec.json.decode(encoded(Conversation(body)), type=dict[str, Any])) == [
+    assert list(msgspec.json.decode(encoded(ChatRequest(body)), type=dict[str, Any])) == [
         *("z", "model", "a", "messages", "k")
     ]
 
@@ -82,7 +84,7 @@ def test_our_own_field_never_reaches_the_model_server(retrieval: bytes) -> None:
     assert "retrieval" not in decoded(conversation(fields=b',"retrieval":' + retrieval))
 
 
-@pytest.mark.parametrize("field", [b"", b',"model":"default"', b',"model":null'])
+@pytest.mark.parametrize("field", [b"", b',"model":"default"'])
 def test_the_model_is_replaced_by_the_one_that_is_served(field: bytes) -> None:
     assert decoded(conversation(fields=field))["model"] == "served"
 
@@ -201,7 +203,7 @@ USER, ASSISTANT, SYSTEM = spoken("user", "u"), spoken("assistant", "a"), spoken(
         # Calls of the question itself.
         ([USER, ASSISTANT, USER, calling("1"), result("1")], [[0, 1]]),
         ([ASSISTANT, SYSTEM], []),
-        ([b'{"role":"user","content":"u"}', b'{"role":5}', USER], []),
+        ([b'{"role":"user","content":"u"}', b'{"role":"tool","tool_call_id":5}', USER], []),
         ([USER, spoken("assistant", tool_calls="x"), USER], []),
     ],
 )
@@ -325,7 +327,10 @@ def test_a_stream_is_one_that_was_asked_for(field: bytes, stream: bool) -> None:
         (b"{}", RetrievalOptions()),
         (b'{"enabled":false}', RetrievalOptions(enabled=False)),
         (b'{"max_num_results":50}', RetrievalOptions(max_num_results=50)),
-        (b'{"max_num_results":1,"enabled":true}', RetrievalOptions(True, 1)),
+        (
+            b'{"max_num_results":1,"enabled":true}',
+            RetrievalOptions(enabled=True, max_num_results=1),
+        ),
     ],
 )
 def test_retrieval_is_a_switch_or_options(field: bytes, options: RetrievalOptions) -> None:
@@ -347,43 +352,49 @@ def test_retrieval_is_a_switch_or_options(field: bytes, options: RetrievalOption
         (b'{"x":' + b"[" * 200_000, None),
         (b'{"\xff":1}', None),
         (rb'{"messages":[{"role":"user","content":"\ud800"}]}', None),
-        (b"{}", "messages"),
-        (b'{"messages":null}', "messages"),
-        (b'{"messages":"hi"}', "messages"),
-        (b'{"messages":{}}', "messages"),
-        (b'{"messages":[]}', "messages"),
-        (b'{"messages":[5]}', "messages[0]"),
-        (b'{"messages":[{"content":"no role"}]}', "messages[0]"),
-        (b'{"messages":[{"role":5}]}', "messages[0]"),
-        (b'{"messages":[' + HELLO + b',{"role":null}]}', "messages[1]"),
-        (b'{"messages":[{"role":"user","content":"\xff"}]}', "messages[0]"),
+        (b"{}", "model"),
+        (b'{"model":null,"messages":[' + HELLO + b"]}", "model"),
+        (b'{"model":"m"}', "messages"),
+        (b'{"model":"m","messages":null}', "messages"),
+        (b'{"model":"m","messages":"hi"}', "messages"),
+        (b'{"model":"m","messages":{}}', "messages"),
+        (b'{"model":"m","messages":[]}', "messages"),
+        (b'{"model":"m","messages":[5]}', "messages[0]"),
+        (b'{"model":"m","messages":[{"content":"no role"}]}', "messages[0]"),
+        (b'{"model":"m","messages":[{"role":5}]}', "messages[0]"),
+        (b'{"model":"m","messages":[{"role":"robot"}]}', "messages[0].role"),
+        (b'{"model":"m","messages":[' + HELLO + b',{"role":null}]}', "messages[1]"),
+        (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', "messages[0]"),
         (b'{"messages":[' + HELLO + b'],"model":5}', "model"),
         (b'{"messages":[' + HELLO + b'],"model":"\xff"}', "model"),
-        (b'{"messages":[' + HELLO + b'],"stream":"yes"}', "stream"),
-        (b'{"messages":[' + HELLO + b'],"stream":1}', "stream"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":"yes"}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":[]}', "retrieval"),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"enabled":1}}', "retrieval.enabled"),
+        (b'{"model":"m","messages":[' + HELLO + b'],"stream":"yes"}', "stream"),
+        (b'{"model":"m","messages":[' + HELLO + b'],"stream":1}', "stream"),
+        (b'{"model":"m","messages":[' + HELLO + b'],"retrieval":"yes"}', "retrieval"),
+        (b'{"model":"m","messages":[' + HELLO + b'],"retrieval":[]}', "retrieval"),
         (
-            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":0}}',
+            b'{"model":"m","messages":[' + HELLO + b'],"retrieval":{"enabled":1}}',
+            "retrieval.enabled",
+        ),
+        (
+            b'{"model":"m","messages":[' + HELLO + b'],"retrieval":{"max_num_results":0}}',
             "retrieval.max_num_results",
         ),
         (
-            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":51}}',
+            b'{"model":"m","messages":[' + HELLO + b'],"retrieval":{"max_num_results":51}}',
             "retrieval.max_num_results",
         ),
         (
-            b'{"messages":[' + HELLO + b'],"retrieval":{"max_num_results":2.5}}',
+            b'{"model":"m","messages":[' + HELLO + b'],"retrieval":{"max_num_results":2.5}}',
             "retrieval.max_num_results",
         ),
-        (b'{"messages":[' + HELLO + b'],"retrieval":{"top_k":5}}', "retrieval"),
+        (b'{"model":"m","messages":[' + HELLO + b'],"retrieval":{"top_k":5}}', "retrieval"),
     ],
 )
 def test_a_wrong_body_is_refused_with_the_part_that_is_wrong(
     body: bytes, param: str | None
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        Conversation(body)
+        ChatRequest(body)
 
     assert refused.value.param == param
     assert param is None or param in str(refused.value)

@@ -42,7 +42,7 @@ def fields(settings: type[IndexSettings]) -> dict[str, FieldInfo]:
 
 
 GATEWAY_FIELDS = fields(gateway.settings.GatewaySettings)
-INDEXER_FIELDS = fields(indexer.settings.RunSettings)
+INDEXER_FIELDS = fields(indexer.settings.RunSettings) | fields(indexer.settings.WatchSettings)
 ALL_FIELDS = GATEWAY_FIELDS | INDEXER_FIELDS
 
 
@@ -154,6 +154,7 @@ def test_every_groundserve_variable_is_a_setting() -> None:
         ("gateway", set(GATEWAY_FIELDS) - FIXED_IN_THE_IMAGE),
         ("indexer", set(INDEXER_FIELDS)),
         ("indexer-schedule", set(INDEXER_FIELDS)),
+        ("indexer-uploads", set(INDEXER_FIELDS)),
     ],
 )
 def test_a_service_gets_all_of_its_settings_and_no_others(service: str, settings: set[str]) -> None:

@@ -16,27 +16,30 @@ from litestar.exceptions import (
 
 import gateway.errors
 import indexer.index.errors
-from gateway.edge import (
-    RETRY_AFTER_S,
-    add_request_id,
-    error_body,
-    error_event,
-    error_response,
-    verdict,
-)
+from gateway.edge import RETRY_AFTER_S, add_request_id, error_response
 from gateway.errors import (
     ContextLengthExceeded,
     InvalidRequest,
+    Refused,
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from indexer.index.errors import FilterInvalid, LeaseFailure
+from gateway.events import error_event
+from gateway.verdicts import error_body, verdict
+from indexer.index.errors import FilterInvalid, LeaseFailure, NotInLibrary
 
 # Class: status, type, code, and whether the client is told to try again.
 EXPECTED: dict[str, tuple[int, str, str | None, bool]] = {
     "NothingFound": (404, "invalid_request_error", "nothing_found", False),
     "FilterInvalid": (400, "invalid_request_error", None, False),
     "ModelNotFound": (404, "invalid_request_error", "model_not_found", False),
+    "VectorStoreNotFound": (404, "invalid_request_error", "vector_store_not_found", False),
+    "ResponseNotFound": (404, "invalid_request_error", "response_not_found", False),
+    "VectorStoreReadOnly": (403, "invalid_request_error", "vector_store_read_only", False),
+    "UploadsDisabled": (403, "invalid_request_error", "uploads_disabled", False),
+    "NotInLibrary": (404, "invalid_request_error", "not_found", False),
+    "LibraryUnavailable": (503, "server_error", "library_unavailable", True),
+    "Refused": (405, "invalid_request_error", "method_not_supported", False),
     "ClientGone": (499, "invalid_request_error", "client_closed_request", False),
     "UpstreamUnavailable": (503, "server_error", "model_unavailable", True),
     "UpstreamRejected": (502, "server_error", "model_server_failed", False),
@@ -68,10 +71,20 @@ def leaves(module: ModuleType) -> dict[str, type[Exception]]:
     }
 
 
-CLASSES = leaves(gateway.errors) | leaves(indexer.index.errors)
+NEVER_AT_THE_EDGE = {"TokensInvalid"}
+"""What is an InvalidRequest by then, which names the field of the request."""
+CLASSES = {
+    name: found
+    for name, found in (leaves(gateway.errors) | leaves(indexer.index.errors)).items()
+    if name not in NEVER_AT_THE_EDGE
+}
 
 
 def failure_of(name: str) -> Exception:
+    if name == "Refused":
+        return Refused("the reason", 405, "method_not_supported")
+    if name == "NotInLibrary":
+        return NotInLibrary("file", "the reason")
     if name == "UpstreamRejected":
         return UpstreamRejected("the reason", status=500)
     return CLASSES[name]("the reason")
@@ -114,11 +127,12 @@ def test_messages_that_are_too_long_are_told_as_openai_does() -> None:
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_failure_has_its_status_and_an_openai_error_body(name: str) -> None:
     status, type_, code, retry = EXPECTED[name]
-    got_status, headers, error = answered(failure_of(name))
+    failure = failure_of(name)
+    got_status, headers, error = answered(failure)
 
     assert got_status == status
     assert error == {
-        "message": "the reason",
+        "message": str(failure),
         "type": type_,
         "param": "model" if name == "ModelNotFound" else None,
         "code": code,
@@ -168,6 +182,20 @@ def test_errors_of_vllm_become_those_of_openai(
     assert (error["message"], error["param"]) == ("vLLM's reason", part)
 
 
+def test_an_earlier_response_that_vllm_does_not_know_is_called_what_the_client_calls_it() -> None:
+    status, _, error = answered(UpstreamRejected("not found", 404, "response_id"))
+
+    assert (status, error["code"]) == (400, "previous_response_not_found")
+    assert error["param"] == "previous_response_id"
+
+
+def test_a_prompt_that_is_too_long_is_called_what_the_client_calls_it() -> None:
+    failure = UpstreamRejected("too long", 400, "input_tokens")
+    failure.prompt_field = "input"
+
+    assert answered(failure)[2]["param"] == "input"
+
+
 @pytest.mark.parametrize("failure", [RuntimeError("secret"), KeyError("secret"), OSError("secret")])
 def test_an_unexpected_error_tells_clients_nothing_of_its_text_and_the_log_all(
     failure: Exception, caplog: pytest.LogCaptureFixture
@@ -181,7 +209,7 @@ def test_an_unexpected_error_tells_clients_nothing_of_its_text_and_the_log_all(
 
 
 def test_an_internal_error_of_litestar_tells_clients_nothing_of_its_text() -> None:
-    assert "secret" not in error_body(InternalServerException("secret"))["error"].message
+    assert "secret" not in error_body(InternalServerException("secret")).message
 
 
 def test_a_class_that_has_no_row_is_internal_and_not_by_chance_another() -> None:
@@ -207,7 +235,9 @@ def test_what_litestar_refuses_has_openais_shape_too(
 
     assert status == refusal.status_code
     assert error == {
-        "message": refusal.detail,
+        "message": refusal.detail
+        if refusal.status_code != 404
+        else "There is nothing at POST /v1/chat/completions.",
         "type": "invalid_request_error",
         "param": None,
         "code": code,
@@ -220,12 +250,12 @@ def test_an_error_event_is_one_event_with_the_same_body() -> None:
 
     assert re.fullmatch(rb"data: [^\n]+\n\n", event)
     body = error_body(UpstreamRejected("line one\nline two", 429))
-    assert msgspec.json.decode(event[5:]) == msgspec.to_builtins(body)
+    assert msgspec.json.decode(event[5:]) == {"error": msgspec.to_builtins(body)}
 
 
 async def request_id(*brought: tuple[bytes, bytes]) -> str:
     message: Any = {"type": "http.response.start", "status": 200, "headers": []}
-    scope: Any = {"headers": list(brought)}
+    scope: Any = {"path": "/v1/models", "headers": list(brought)}
     await add_request_id(message, scope)
     [(name, value)] = message["headers"]
     assert name == b"x-request-id"
@@ -252,7 +282,7 @@ async def test_requests_without_an_id_get_different_ones() -> None:
 @pytest.mark.anyio
 async def test_only_the_start_of_a_response_gets_an_id() -> None:
     message: Any = {"type": "http.response.body", "body": b"x"}
-    scope: Any = {"headers": []}
+    scope: Any = {"path": "/v1/models", "headers": []}
     await add_request_id(message, scope)
 
     assert message == {"type": "http.response.body", "body": b"x"}

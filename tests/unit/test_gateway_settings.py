@@ -13,7 +13,7 @@ from pydantic_settings import CliApp
 
 from gateway.settings import GatewaySettings
 from indexer.index.settings import ENV_PREFIX, IndexSettings, explain
-from indexer.settings import RunSettings
+from indexer.settings import RunSettings, WatchSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,13 +36,18 @@ VALUES: dict[str, tuple[str, str]] = {
     "drain_timeout_s": ("0", "9"),
     "log_level": ("debug", "error"),
     "max_body_bytes": ("10", "20"),
+    "max_upload_bytes": ("10", "20"),
     "upstream_url": ("http://a/v1", "https://b/v1"),
     "upstream_api_key": ("key-a", "key-b"),
     "upstream_connect_timeout_s": ("0.1", "0.2"),
     "upstream_read_timeout_s": ("10", "20.5"),
     "upstream_attempts": ("1", "10"),
     "poll_interval_s": ("0.5", "5"),
+    "model_wait_s": ("0", "10"),
+    "model_aliases": ("gpt-4o=default", "plain=default:no-retrieval, a=b"),
+    "knowledge_bases": ("handbook", "handbook, tickets"),
     "encoder_threads": ("1", "8"),
+    "library_url": ("/srv/library", "s3://bucket/library"),
     "max_num_results": ("1", "50"),
     "search_mode": ("dense", "bm25"),
     "foreign_fields": ("text=a,vector=b", "text=chunk, vector=vector, source=source"),
@@ -57,14 +62,18 @@ VALUES: dict[str, tuple[str, str]] = {
     "reranker_model": ("org/reranker", "/models/reranker"),
     "reranker_url": ("http://a/v1", "https://b/v1"),
     "reranker_api_key": ("key-a", "key-b"),
+    "embedding_model_name": ("text-embedding-3-small", "bge"),
+    "embedding_dimensions": ("256", "512, 256"),
     "num_queries": ("2", "5"),
     "rewrite_timeout_s": ("0", "1.5"),
     "answer_tokens": ("1", "1000"),
     "prompt_template": (__file__, str(ROOT / "pyproject.toml")),
+    "answer_cache_mib": ("0.5", "64"),
+    "answer_cache_ttl_s": ("10", "60"),
     "temperature": ("0", "2"),
     "top_p": ("0.1", "1"),
 }
-SETTINGS: list[type[IndexSettings]] = [GatewaySettings, RunSettings]
+SETTINGS: list[type[IndexSettings]] = [GatewaySettings, RunSettings, WatchSettings]
 FIELDS = [(kind, name) for kind in SETTINGS for name in kind.model_fields]
 
 
@@ -78,7 +87,9 @@ def same(got: str, stated: str) -> bool:
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert set(VALUES) | {"retrieval", "trim_history"} == set(GatewaySettings.model_fields)
+    assert set(VALUES) | {"retrieval", "trim_history", "library_storage_options"} == set(
+        GatewaySettings.model_fields
+    )
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))
@@ -151,6 +162,9 @@ def test_a_duration_or_a_size_has_its_unit_in_its_name(
         ("MILVUS_TIMEOUT_S", "soon"),
         ("KNOWLEDGE_BASE", "my docs"),
         ("KNOWLEDGE_BASE", "1st"),
+        ("KNOWLEDGE_BASES", "my docs"),
+        ("MODEL_ALIASES", "gpt-4o"),
+        ("UPSTREAM_URL", "http://a/v1, localhost:8000"),
         ("TENANT", "x" * 129),
         ("MAX_NUM_RESULTS", "51"),
         ("MAX_BODY_BYTES", "0"),

@@ -8,18 +8,23 @@ import msgspec
 import pytest
 
 from gateway.budget import Budget
+from gateway.chat.request import ChatRequest
 from gateway.conversation import Conversation
 from gateway.errors import NothingFound
 from gateway.grounding import Ground, Grounder
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
+from gateway.retrieval.catalogue import Catalogue
 from gateway.retrieval.retriever import Retriever
+from gateway.routing import Route
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
 from gateway.understanding import Understanding
+from gateway.uploads import Uploads
 from gateway.upstream import Count
 from indexer.index.errors import FilterInvalid
 from indexer.index.records import Hit
+from tests.searching import searching
 from tests.unit.conftest import FakeReader, FakeUpstream, MakeHit
 from tests.unit.index_fakes import FakeEncoder
 
@@ -38,27 +43,35 @@ class Counting(FakeUpstream):
 
 
 def asking(retrieval: Any = None, content: Any = ASKED) -> Conversation:
-    body = {"messages": [{"role": "user", "content": content}], "retrieval": retrieval}
-    return Conversation(msgspec.json.encode(body))
+    body = {
+        "model": "default",
+        "messages": [{"role": "user", "content": content}],
+        "retrieval": retrieval,
+    }
+    return ChatRequest(msgspec.json.encode(body))
 
 
 @pytest.fixture
 async def grounded(reader: FakeReader, encoder: FakeEncoder) -> AsyncIterator[Callable[..., Any]]:
     """What a conversation is grounded in, with these settings."""
-    retriever = Retriever(reader, lambda: encoder, "acme", 60)
-    await retriever.start()
-    upstream = Counting("org/model-a")
-    budget = Budget(upstream, TEMPLATE, answer_tokens=1, trim_history=False)
+    model = Loaded("org/model-a", Route([Counting("org/model-a")]), 4096)
+    async with searching(reader, lambda: encoder) as retriever:
 
-    async def ground(conversation: Conversation, **settings: Any) -> Ground:
-        model = Loaded("org/model-a", 4096)
-        grounder = Grounder(
-            GatewaySettings(**settings), retriever, Understanding(upstream, 5), budget
-        )
-        return await grounder.ground(conversation, model, Stages())
+        async def ground(conversation: Conversation, **settings: Any) -> Ground:
+            grounder = grounding_by(GatewaySettings(**settings), retriever)
+            return await grounder.ground(conversation, model, Stages())
 
-    yield ground
-    await retriever.close()
+        yield ground
+
+
+def grounding_by(settings: GatewaySettings, retriever: Retriever) -> Grounder:
+    return Grounder(
+        settings,
+        retriever,
+        Catalogue(settings.all_knowledge_bases, Uploads(None, settings.tenant)),
+        Understanding(5),
+        Budget(TEMPLATE, answer_tokens=1, trim_history=False),
+    )
 
 
 def told(ground: Ground) -> dict[str, tuple[bool, str]]:
@@ -193,12 +206,7 @@ async def test_whether_an_answer_is_to_stand_on_documents(
     enabled: bool,
     wanted: bool,
 ) -> None:
-    upstream = FakeUpstream("m")
-    grounder = Grounder(
-        GatewaySettings(retrieval=enabled),
-        Retriever(reader, lambda: encoder, "acme", 60),
-        Understanding(upstream, 5),
-        Budget(upstream, TEMPLATE, answer_tokens=1, trim_history=False),
-    )
+    async with searching(reader, lambda: encoder) as retriever:
+        grounder = grounding_by(GatewaySettings(retrieval=enabled), retriever)
 
-    assert grounder.wanted(asking(retrieval, content)) is wanted
+        assert grounder.wanted(asking(retrieval, content)) is wanted

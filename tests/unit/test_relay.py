@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.citations import annotations, context
+from gateway.chat.answer import ChatShape, _Editor
+from gateway.citations import Grounding, annotations, context
 from gateway.errors import UpstreamBroken
-from gateway.relay import Grounding, grounded, relayed
+from gateway.events import Watcher, relayed
 from indexer.index.records import Hit
 
 pytestmark = pytest.mark.anyio
@@ -55,10 +56,12 @@ async def relay(
         if failure is not None:
             raise failure
 
+    editor = Watcher() if grounding is None else _Editor(grounding)
+
     def error_event(exc: Exception) -> bytes:
         return f"ERROR {type(exc).__name__}: {exc}".encode()
 
-    return [chunk async for chunk in relayed(chunks(), grounding, error_event)]
+    return [chunk async for chunk in relayed(chunks(), editor, error_event)]
 
 
 def events(output: Sequence[bytes]) -> list[bytes]:
@@ -273,7 +276,7 @@ async def test_a_whole_completion_gets_context_and_annotations_in_each_message(
     grounding: Grounding,
 ) -> None:
     body = completion({"content": "Grass [1].", "refusal": None}, {"content": "No idea."})
-    answer = msgspec.json.decode(grounded(body, grounding))
+    answer = msgspec.json.decode(ChatShape(grounding).whole(body))
     first, second = (entry["message"] for entry in answer["choices"])
 
     assert first["annotations"] == annotations("Grass [1].", grounding.hits) != []
@@ -286,7 +289,7 @@ async def test_a_whole_completion_gets_context_and_annotations_in_each_message(
 
 async def test_a_message_of_tool_calls_has_no_text_to_cite_from(grounding: Grounding) -> None:
     message = {"content": None, "tool_calls": [{"id": "1"}]}
-    answer = msgspec.json.decode(grounded(completion(message), grounding))
+    answer = msgspec.json.decode(ChatShape(grounding).whole(completion(message)))
 
     [entry] = answer["choices"]
     assert entry["message"] == message | {
@@ -303,4 +306,4 @@ async def test_a_message_of_tool_calls_has_no_text_to_cite_from(grounding: Groun
 )  # fmt: skip
 async def test_what_is_no_completion_is_a_broken_answer(body: bytes, grounding: Grounding) -> None:
     with pytest.raises(UpstreamBroken):
-        grounded(body, grounding)
+        ChatShape(grounding).whole(body)

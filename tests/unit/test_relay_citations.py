@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.citations import annotations, context
-from gateway.relay import Grounding, grounded
+from gateway.chat.answer import ChatShape
+from gateway.citations import Grounding, annotations, context
 from indexer.index.records import Hit
 from tests.unit.test_relay import FIRST, RECORDED, choice, completion, delta, event, events, relay
 
@@ -94,7 +94,7 @@ def test_however_a_text_is_split_its_annotations_are_those_of_the_whole(
 async def test_in_a_json_answer_an_array_cites_nothing(grounding: Grounding) -> None:
     answer = '{"answer": "Grass [1].", "values": [2, 9]}'
     grounding = msgspec.structs.replace(grounding, is_json=True)
-    body = msgspec.json.decode(grounded(completion({"content": answer}), grounding))
+    body = msgspec.json.decode(ChatShape(grounding).whole(completion({"content": answer})))
     message = await streamed([answer[:19], answer[19:30], answer[30:]], grounding)
 
     whole = body["choices"][0]["message"]
@@ -130,7 +130,7 @@ async def test_of_a_whole_completion_all_but_the_message_stays_as_it_came(
         f'{{"id":"x","choices":[{{"index":0,"message":{message},"logprobs":{LOGPROBS}}}],'
         '"usage":{"total_tokens": 7}}'
     ).encode()
-    answer = grounded(body, grounding)
+    answer = ChatShape(grounding).whole(body)
 
     assert f'"logprobs":{LOGPROBS}'.encode() in answer
     assert b'"usage":{"total_tokens": 7}' in answer

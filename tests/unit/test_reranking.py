@@ -13,7 +13,12 @@ import pytest
 import respx
 
 from gateway.errors import UpstreamBroken, UpstreamUnavailable
-from gateway.retrieval.reranking import QUESTIONS_AT_ONCE, LocalReranker, RemoteReranker
+from gateway.retrieval.reranking import (
+    PASSAGES_AT_ONCE,
+    QUESTIONS_AT_ONCE,
+    LocalReranker,
+    RemoteReranker,
+)
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 
@@ -47,7 +52,7 @@ def score(question: str, passage: str) -> float:
 @pytest.fixture
 async def server() -> AsyncIterator[RemoteReranker]:
     client = openai.AsyncOpenAI(base_url=BASE, api_key="the key", max_retries=0)
-    reranker = RemoteReranker(Upstream(client, 2), "org/reranker")
+    reranker = RemoteReranker(Upstream(client), "org/reranker", attempts=2)
     yield reranker
     await reranker.close()
 
@@ -73,6 +78,23 @@ async def test_many_questions_at_once_each_get_their_own_scores_in_few_calls() -
     assert len(scorer.calls) <= 1 + len(questions) // QUESTIONS_AT_ONCE + 1
     assert threading.get_ident() not in scorer.threads
     assert len(scorer.threads) == 1
+    await reranker.close()
+
+
+async def test_many_passages_go_in_slices_with_others_in_between() -> None:
+    scorer = Scorer()
+    reranker = LocalReranker(lambda: scorer)
+    await reranker.start()
+    passages = ["p" * number for number in range(2 * PASSAGES_AT_ONCE + 1)]
+    many = asyncio.create_task(reranker.scores("?", passages))
+    for _ in range(2):  # its first slice waits, then is taken
+        await asyncio.sleep(0)
+
+    assert await reranker.scores("!", ["a"]) == [score("!", "a")]
+    assert await many == [score("?", passage) for passage in passages]
+    assert scorer.calls[1] == [("!", "a")]
+    assert [len(call) for call in scorer.calls] == [PASSAGES_AT_ONCE, 1, PASSAGES_AT_ONCE, 1]
+    assert await reranker.scores("?", []) == []
     await reranker.close()
 
 

@@ -1,12 +1,15 @@
 """What is searched, compared and chosen for a question, with the edges faked."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
 import pytest
 
+from gateway.encoding import Encoding
 from gateway.retrieval.options import Wanted
+from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.stages import Stages
 from indexer.index.collection import Generation
@@ -20,6 +23,7 @@ from indexer.index.errors import (
 from indexer.index.metadata_filters import Comparison
 from indexer.index.records import Fingerprint, Hit, SearchMode
 from indexer.index.searching import Query, Search
+from tests.searching import searching
 from tests.unit.conftest import FakeReader, MakeHit
 from tests.unit.index_fakes import IDENTITY, FakeEncoder
 
@@ -70,17 +74,14 @@ class LegReader(FakeReader):
 @pytest.fixture
 async def retrieving(encoder: FakeEncoder) -> AsyncIterator[Callable[..., Any]]:
     """A started retriever over a reader."""
-    made: list[Retriever] = []
+    async with AsyncExitStack() as stack:
 
-    async def make(reader: FakeReader, reranker: Reranker | None = None) -> Retriever:
-        retriever = Retriever(reader, lambda: encoder, "acme", 60, reranker)
-        made.append(retriever)
-        await retriever.start()
-        return retriever
+        async def make(reader: FakeReader, reranker: Reranker | None = None) -> Retriever:
+            return await stack.enter_async_context(
+                searching(reader, lambda: encoder, reranker=reranker)
+            )
 
-    yield make
-    for each in made:
-        await each.close()
+        yield make
 
 
 async def found(retriever: Retriever, *questions: str, **wanted: Any) -> Retrieved:
@@ -306,11 +307,11 @@ async def test_a_filter_on_what_is_not_declared_is_refused_before_a_search(
 
 
 async def test_before_the_encoder_is_loaded_that_is_what_is_said(reader: FakeReader) -> None:
-    retriever = Retriever(reader, FakeEncoder, "acme", 60)
+    encoding = Encoding(FakeEncoder)
+    published = Published(reader, lambda: encoding.identity, 60, "documents")
     with pytest.raises(EncoderUnavailable, match="still loading"):
-        await found(retriever)
-    await retriever.close()
-    assert reader.closed == 1
+        await found(Retriever(reader, encoding, published, "acme"))
+    await encoding.close()
 
 
 async def test_a_search_that_fails_twice_fails(retrieving: Any, reader: FakeReader) -> None:

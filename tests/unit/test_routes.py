@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from tests.unit.index_fakes import FakeEncoder
 
 CHAT = "/v1/chat/completions"
-QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "What do llamas eat?"}]}
+QUESTION: dict[str, Any] = {
+    "model": "default",
+    "messages": [{"role": "user", "content": "What do llamas eat?"}],
+}
 
 Client = TestClient[Any]
 
@@ -92,7 +95,7 @@ def test_an_encoder_that_cannot_be_loaded_is_named(
     def fail() -> "FakeEncoder":
         raise EncoderUnavailable("no such model")
 
-    app = create_app(GatewaySettings(), upstream=upstream, reader=reader, load_encoder=fail)
+    app = create_app(GatewaySettings(), servers=[upstream], reader=reader, load_encoder=fail)
     with TestClient(app) as client:
         ends = time.monotonic() + 10
         while "loading" in (missing := client.get("/health/ready").json()["missing"])["encoder"]:
@@ -232,7 +235,7 @@ def test_leaving_closes_what_was_opened(
     upstream: "FakeUpstream", reader: "FakeReader", encoder: "FakeEncoder"
 ) -> None:
     app = create_app(
-        GatewaySettings(), upstream=upstream, reader=reader, load_encoder=lambda: encoder
+        GatewaySettings(), servers=[upstream], reader=reader, load_encoder=lambda: encoder
     )
     with TestClient(app) as client:
         client.get("/health/live")

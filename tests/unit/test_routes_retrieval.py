@@ -57,7 +57,7 @@ def gateway(
         def start(*, reranker: Any = None, **settings: Any) -> Client:
             app = create_app(
                 GatewaySettings(refusal=REFUSAL, **settings),
-                upstream=upstream, reader=reader, load_encoder=lambda: encoder, reranker=reranker,
+                servers=[upstream], reader=reader, load_encoder=lambda: encoder, reranker=reranker,
             )  # fmt: skip
             client = stack.enter_context(TestClient(app))
             ends = time.monotonic() + 10
@@ -69,7 +69,8 @@ def gateway(
 
 
 def request(retrieval: Any, content: Any = ASKED, **fields: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}], "retrieval": retrieval} | fields
+    messages = [{"role": "user", "content": content}]
+    return {"model": "default", "messages": messages, "retrieval": retrieval} | fields
 
 
 def post(client: Client, retrieval: Any, content: Any = ASKED, **fields: Any) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def test_a_dry_run_explains_and_asks_no_model(
     assert told["queries"] == [ASKED]
     assert told["prompt"].endswith(f"Question: {ASKED}")
     assert hits[2].text in told["prompt"]
-    assert {"understand", "embed", "search", "rerank", "fit"} <= told["milliseconds"].keys()
+    assert {"rewrite", "embed", "search", "rerank", "fit"} <= told["milliseconds"].keys()
     assert [(each["chunk_id"], each["kept"]) for each in told["candidates"]] == [
         ("c3", True), ("c2", False), ("c1", False),
     ]  # fmt: skip

@@ -288,6 +288,15 @@ def test_torch_gets_its_libraries_only_where_it_does_not_load_without_them(
     assert installed == expected
 
 
+def test_torch_is_not_looked_for_where_no_list_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Environment, "_torch_loads", lambda *_: pytest.fail("it was looked for"))
+    (tmp_path / "some.txt").write_text("typing-extensions==4.16.0\n")
+
+    Environment(tmp_path)._complete_torch([tmp_path / "some.txt"], tmp_path)
+
+
 def test_a_torch_that_never_loads_ends_the_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

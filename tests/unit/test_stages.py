@@ -53,8 +53,11 @@ def test_each_stage_is_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("answer")
 def test_the_stages_of_a_chat_are_scraped(client: Any) -> None:
-    before = {name: _observed(name) for name in ("understand", "embed", "search", "fit")}
-    question = {"messages": [{"role": "user", "content": "What do llamas eat?"}]}
+    before = {name: _observed(name) for name in ("rewrite", "embed", "search", "fit")}
+    question = {
+        "model": "default",
+        "messages": [{"role": "user", "content": "What do llamas eat?"}],
+    }
     assert client.post("/v1/chat/completions", json=question).status_code == 200
 
     scraped = client.get("/metrics")

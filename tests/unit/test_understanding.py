@@ -6,8 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.chat.request import ChatRequest
 from gateway.conversation import Conversation
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.models import Loaded
+from gateway.routing import Route
 from gateway.understanding import TURN_CHARS, Understanding, Understood, leans_on_history
 from gateway.upstream import UpstreamAnswer
 from tests.unit.conftest import FakeAnswer, FakeUpstream
@@ -45,13 +48,14 @@ def completion(text: str | None, finish_reason: str = "stop") -> FakeAnswer:
 
 def talk(question: Any, history: list[Any] | None = None) -> Conversation:
     messages = [*(HISTORY if history is None else history), {"role": "user", "content": question}]
-    return Conversation(msgspec.json.encode({"messages": messages}))
+    return ChatRequest(msgspec.json.encode({"model": "default", "messages": messages}))
 
 
 async def understood(
     upstream: FakeUpstream, conversation: Conversation, count: int = 1, timeout_s: float = 5
 ) -> Understood:
-    return await Understanding(upstream, timeout_s).queries(conversation, "org/model-a", count)
+    model = Loaded("org/model-a", Route([upstream]), 4096)
+    return await Understanding(timeout_s).queries(conversation, model, count)
 
 
 def asked(upstream: FakeUpstream) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 import respx
 
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.routing import Route
 from gateway.upstream import Count, Upstream
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ ATTEMPTS = 3
 @pytest.fixture
 async def vllm() -> AsyncIterator[Upstream]:
     client = openai.AsyncOpenAI(base_url=BASE, api_key="the key", max_retries=0)
-    upstream = Upstream(client, ATTEMPTS)
+    upstream = Upstream(client)
     yield upstream
     await upstream.close()
 
@@ -43,7 +44,7 @@ def error(status: int, message: str, param: str | None = None) -> httpx.Response
 
 
 async def post(vllm: Upstream) -> bytes:
-    received = await vllm.post("/chat/completions", b"{}")
+    received = await Route([vllm], ATTEMPTS).post("/chat/completions", b"{}")
     try:
         return await received.read()
     finally:
@@ -241,7 +242,7 @@ async def test_tokens_are_counted_beside_v1_with_the_same_key(
     counted = {"count": 7, "max_model_len": 4096, "tokens": [1, 2], "token_strs": None}
     route = httpx2_mock.post(tokenize).respond(json=counted)
     async with openai.AsyncOpenAI(base_url=base, api_key="the key", max_retries=0) as client:
-        count = await Upstream(client, ATTEMPTS).tokenize(b'{"messages" : []}')
+        count = await Upstream(client).tokenize(b'{"messages" : []}')
 
     assert count == Count(7, 4096)
     assert route.call_count == 1
@@ -281,7 +282,7 @@ async def test_counting_fails_as_generating_does(
 ) -> None:
     route = httpx2_mock.post("http://vllm.test/tokenize").mock(side_effect=[fault] * ATTEMPTS)
     with pytest.raises(expected):
-        await vllm.tokenize(b"{}")
+        await Route([vllm], ATTEMPTS).tokenize(b"{}")
 
     assert route.call_count == asked
 
@@ -315,7 +316,7 @@ async def test_every_error_of_the_client_becomes_one_of_ours(name: str) -> None:
 
     models = SimpleNamespace(with_raw_response=SimpleNamespace(list=fail))
     client = cast(Any, SimpleNamespace(post=fail, models=models))
-    upstream = Upstream(client, attempts=1)
+    upstream = Upstream(client)
 
     for call in (upstream.post("/chat/completions", b"{}"), upstream.models()):
         with pytest.raises(UpstreamFailure) as ours:

@@ -49,11 +49,7 @@ async def vllm(
     server = await asyncio.start_server(ours.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     upstream = Upstream.connect(
-        GatewaySettings(
-            upstream_url=f"http://127.0.0.1:{port}/v1",
-            upstream_read_timeout_s=read_timeout_s,
-            upstream_attempts=2,
-        )
+        GatewaySettings(upstream_read_timeout_s=read_timeout_s), f"http://127.0.0.1:{port}/v1"
     )
     try:
         yield upstream, ours
@@ -172,7 +168,7 @@ async def test_closing_an_answer_before_its_end_closes_the_connection() -> None:
 
 async def test_a_port_that_nobody_listens_on_is_unavailable(free_port: Callable[[], int]) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
-    upstream = Upstream.connect(GatewaySettings(upstream_url=url, upstream_attempts=2))
+    upstream = Upstream.connect(GatewaySettings(), url)
     try:
         with pytest.raises(UpstreamUnavailable, match="cannot be reached"):
             await upstream.post("/chat/completions", b"{}")

@@ -128,7 +128,7 @@ class Groundserve(Side):
         )
         reader = IndexReader(settings)
         try:
-            generation = await reader.published()
+            generation = await reader.published(KNOWLEDGE_BASE)
             asked = Search(tenant=settings.tenant, limit=NEAREST, mode="dense")
             [hits] = await reader.search(generation, [Query("", vector)], asked)
             return [hit.text for hit in hits]

@@ -1,0 +1,1 @@
+"""OpenAI's chat completions: requests that are read, answers that are written."""

@@ -1,0 +1,141 @@
+"""The embedding model in a thread of its own, shared by retrieval and `/v1/embeddings`.
+
+A question for a chat waits for one call at most: long requests come in slices, and questions go
+in between. Knows no HTTP.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.batching import Batcher
+from indexer.index.embedding import EmbeddingModel
+from indexer.index.errors import EncoderUnavailable, TokensInvalid
+from indexer.index.records import EncoderIdentity
+
+QUERIES_AT_ONCE = 32
+"""Most questions that are embedded in one call."""
+TEXTS_AT_ONCE = 32
+"""Most texts of clients that are embedded in one call."""
+CHARS_AT_ONCE = 8_000
+"""Most characters of one client's texts in one call; a longer text has a call to itself."""
+ARRAYS_AT_ONCE = 32
+"""Most arrays of token ids that are turned into text in one call."""
+
+Vector = NDArray[np.float32]
+"""Shape (dimension,), unit norm."""
+
+_log = logging.getLogger(__name__)
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """What one text of a client became."""
+
+    vector: Vector
+    tokens: int
+    """As many as the model read of it, special ones included."""
+
+
+class Encoding:
+    """An encoder that is loading, loaded, or could not be loaded."""
+
+    def __init__(self, load: Callable[[], EmbeddingModel]) -> None:
+        """`load` takes seconds, and raises EncoderUnavailable."""
+        self._load = load
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        self._encoder: EmbeddingModel | None = None
+        self._trouble = EncoderUnavailable("the embedding model is still loading")
+        # Each has one call in the thread at a time, so the two take turns.
+        self._queries = Batcher(self._embed_queries, self._thread, QUERIES_AT_ONCE)
+        self._texts = Batcher(self._embed_texts, self._thread, TEXTS_AT_ONCE)
+
+    async def start(self) -> None:
+        """Load the model; until then everything else raises EncoderUnavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            encoder = await loop.run_in_executor(self._thread, self._load)
+        except EncoderUnavailable as exc:
+            _log.error("%s", exc)
+            self._trouble = exc
+            return
+        self._encoder = encoder
+        _log.info("embedding model %s is loaded", encoder.identity.model)
+
+    def check(self) -> None:
+        """Raises EncoderUnavailable while the model is not there."""
+        self._loaded()
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What decides which vector a text gets. Raises EncoderUnavailable."""
+        return self._loaded().identity
+
+    async def queries(self, texts: Sequence[str]) -> list[Vector]:
+        """The vector of each question, with the prefix of questions, batched with what waits.
+
+        Raises EncoderUnavailable, EncodingFailed.
+        """
+        self.check()
+        return await asyncio.gather(*map(self._queries.submit, texts))
+
+    async def texts(self, texts: Sequence[str], prefix: str = "") -> list[Embedded]:
+        """The vector of each text with `prefix` before it, however many there are.
+
+        They go slice by slice: others get in between, and a caller that is cancelled frees the
+        rest. Raises EncoderUnavailable, EncodingFailed.
+        """
+        self.check()
+        embedded: list[Embedded] = []
+        for slice_ in _slices(texts):
+            waiting = [self._texts.submit(prefix + text) for text in slice_]
+            embedded += await asyncio.gather(*waiting)
+        return embedded
+
+    async def decoded(self, arrays: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each array of token ids. Raises EncoderUnavailable, TokensInvalid."""
+        decode, loop = self._loaded().decode, asyncio.get_running_loop()
+        texts: list[str] = []
+        for start in range(0, len(arrays), ARRAYS_AT_ONCE):
+            slice_ = arrays[start : start + ARRAYS_AT_ONCE]
+            try:
+                # In the encoder's thread: a tokenizer is not for two threads at once.
+                texts += await loop.run_in_executor(self._thread, decode, slice_)
+            except TokensInvalid as exc:
+                raise TokensInvalid(str(exc), start + exc.place) from exc
+        return texts
+
+    async def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _loaded(self) -> EmbeddingModel:
+        if self._encoder is None:
+            raise self._trouble
+        return self._encoder
+
+    def _embed_queries(self, texts: list[str]) -> list[Vector]:
+        return list(self._loaded().encode_queries(texts))
+
+    def _embed_texts(self, texts: list[str]) -> list[Embedded]:
+        encoder = self._loaded()
+        vectors, tokens = encoder.encode_texts(texts), encoder.count_tokens(texts)
+        return [Embedded(*each) for each in zip(vectors, tokens, strict=True)]
+
+
+def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """`texts` in order, in slices of up to TEXTS_AT_ONCE texts and CHARS_AT_ONCE characters."""
+    slice_: list[str] = []
+    chars = 0
+    for text in texts:
+        if slice_ and (len(slice_) == TEXTS_AT_ONCE or chars + len(text) > CHARS_AT_ONCE):
+            yield slice_
+            slice_, chars = [], 0
+        slice_.append(text)
+        chars += len(text)
+    if slice_:
+        yield slice_

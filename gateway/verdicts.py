@@ -77,6 +77,12 @@ _VERDICTS: list[tuple[type[Exception], Verdict]] = [
 ]
 _TOO_LONG = ("input_tokens", "input_text")
 """What vLLM says is wrong where the messages are too long."""
+_VARIED: list[Exception] = [
+    *(UpstreamRejected("", status) for status in (400, 401, 404, 429, 500)),
+    NotInLibrary("vector store", ""),
+    NotInLibrary("file", ""),
+]
+"""Of the kinds that no row of the table tells all about."""
 INTERNAL = Verdict(500, "server_error", "internal_error")
 """What we did not expect, and what clients are told nothing more about."""
 
@@ -99,8 +105,7 @@ def verdict(failure: Exception) -> Verdict:
 def codes(*kinds: type[Exception]) -> dict[int, list[str]]:
     """What failures of these kinds, and those that nobody expects, look like: codes by status."""
     rows = [row for known, row in _VERDICTS if known in kinds]
-    if UpstreamRejected in kinds:
-        rows += [_rejected(UpstreamRejected("", status)) for status in (400, 401, 404, 429, 500)]
+    rows += [verdict(failure) for failure in _VARIED if isinstance(failure, kinds)]
     found: dict[int, list[str]] = {}
     for row in [*rows, INTERNAL]:
         named = found.setdefault(row.status, [])

@@ -142,7 +142,7 @@ class ChatCompletionRequest(Sampled, kw_only=True):
     """Azure's "On Your Data", instead of `retrieval`; endpoint and authentication do not count."""
     max_completion_tokens: Positive | None = None
     """How long an answer gets at most, by OpenAI's newer name."""
-    tools: list[Tool] | None = None
+    tools: Annotated[list[Tool], msgspec.Meta(min_length=1)] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     logprobs: bool | None = None

@@ -10,7 +10,8 @@ from gateway.schemas.context import Context, UrlCitationAnnotation
 from gateway.schemas.documented import RETRIEVAL_HEADER, Documented
 from gateway.schemas.sampling import Count, Sampled, Usage
 
-_Texts = Annotated[list[str], msgspec.Meta(min_length=1)]
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Texts = Annotated[list[_Text], msgspec.Meta(min_length=1)]
 _Ids = Annotated[list[Count], msgspec.Meta(min_length=1)]
 _Prompts = Annotated[list[_Ids], msgspec.Meta(min_length=1)]
 
@@ -18,7 +19,7 @@ _Prompts = Annotated[list[_Ids], msgspec.Meta(min_length=1)]
 class CompletionRequest(Sampled, kw_only=True):
     """OpenAI's, and vLLM's, request for a completion, with `retrieval`."""
 
-    prompt: Annotated[Any, either(str, _Texts, _Ids, _Prompts)]
+    prompt: Annotated[Any, either(_Text, _Texts, _Ids, _Prompts)]
     """A text, several, or token ids; with retrieval one text, which is what is searched for."""
     suffix: str | None = None
     """What follows the answer."""

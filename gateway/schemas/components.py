@@ -21,6 +21,12 @@ def ref(struct: type) -> dict[str, Any]:
     return {"$ref": _PLACE + struct.__name__.lstrip("_")}
 
 
+def schema_of(type_: Any) -> dict[str, Any]:
+    """The schema of a type that is no struct, but may have some in it."""
+    [schema], _ = msgspec.json.schema_components([type_], ref_template=_PLACE + "{name}")
+    return schema
+
+
 def either(*types: Any) -> msgspec.Meta:
     """What says of a field of any type that it has one of `types`, several lists among them."""
     return msgspec.Meta(extra_json_schema={"anyOf": [*map(msgspec.json.schema, types)]})

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.retrieval.options import HEADER
-from gateway.schemas.components import ref
+from gateway.retrieval.options import HEADER, RetrievalOptions
+from gateway.schemas.components import ref, schema_of
 from gateway.verdicts import ErrorBody, codes
 
 JSON = "application/json"
@@ -36,6 +36,8 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     type: Any = str
     """As it would be in a struct."""
     place: Literal["query", "header"] = "query"
+    is_json: bool = False
+    """Whether it is written as JSON."""
 
 
 class Documented(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,8 @@ RETRIEVAL_HEADER = Parameter(
     name=HEADER,
     place="header",
     description="The field `retrieval` as JSON, for clients that cannot add a field to a body.",
+    type=bool | RetrievalOptions | None,
+    is_json=True,
 )
 
 
@@ -94,16 +98,18 @@ def operation(said: Documented) -> dict[str, Any]:
 
 def parameters(said: Documented) -> list[dict[str, Any]]:
     """Its parameters beside those of its path."""
-    return [
-        {
-            "name": each.name,
-            "in": each.place,
-            "description": each.description,
-            "required": False,
-            "schema": msgspec.json.schema(each.type),
-        }
-        for each in said.parameters
-    ]
+    return [*map(_parameter, said.parameters)]
+
+
+def _parameter(said: Parameter) -> dict[str, Any]:
+    schema = {"schema": schema_of(said.type)}
+    return {
+        "name": said.name,
+        "in": said.place,
+        "description": said.description,
+        "required": False,
+        **({"content": {JSON: schema}} if said.is_json else schema),
+    }
 
 
 def _responses(said: Documented) -> dict[str, Any]:

@@ -33,10 +33,12 @@ def main() -> int:
         served_model, encoder = models.prepare(given.profile, given.state_dir)
         is_up = False
         try:
-            _start(given, served_model, encoder, started)
+            settings = _start(given, served_model, encoder, started)
             is_up = True
             _converse(given)
             if not given.exit_after_answer:
+                # Not before: while vLLM loads, every core is its own.
+                _launch(servers.watcher(settings | _ALONE, given.log_dir), started)
                 _watch(started)
         except Interrupted:
             if not is_up:
@@ -49,8 +51,11 @@ def main() -> int:
 
 def _start(
     given: Options, served_model: str | None, encoder: str, started: list[servers.Server]
-) -> None:
-    """Start all, slowest first. Each is in `started` before it runs, so that it will be stopped."""
+) -> dict[str, str]:
+    """Start all, slowest first, and give the settings that they share.
+
+    Each is in `started` before it runs, so that it will be stopped.
+    """
     checks.ports(given.ports.by_flag())
     settings = {
         "GROUNDSERVE_UPSTREAM_URL": f"http://{servers.HOST}:{given.ports.vllm}/v1",
@@ -63,16 +68,15 @@ def _start(
     vllm = servers.vllm(given.ports.vllm, given.profile.vllm_config, served_model, given.log_dir)
     milvus = servers.milvus(given.ports.milvus, given.state_dir / "milvus", given.log_dir)
     gateway = servers.gateway(given.ports.gateway, settings | _ALONE, given.log_dir)
-    watcher = servers.watcher(settings | _ALONE, given.log_dir)
 
     _launch(vllm, started)
     _launch(milvus, started)
     _wait(milvus)
     _index(given, settings)
     _launch(gateway, started)
-    _launch(watcher, started)
     _wait(vllm)
     _wait(gateway)
+    return settings
 
 
 def _launch(server: servers.Server, started: list[servers.Server]) -> None:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import openai
 import pytest
 from stack import models, profiles, servers
-from stack.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
 KNOWLEDGE_BASE = "end_to_end"
@@ -64,13 +63,7 @@ def stack(
     vllm.environment = {**vllm.environment, "VLLM_ENABLE_RESPONSES_API_STORE": "1"}
     alone = {"GROUNDSERVE_ENCODER_THREADS": "1"}  # vLLM has the same cores
     gateway = servers.gateway(gateway_port, environment | alone, logs)
-    watch = servers.Server(
-        "the watching indexer",
-        [sys.executable, "-m", "indexer", "watch"],
-        logs / "watch.log",
-        probe=lambda: None,
-        environment=clean_environment(environment | alone),
-    )
+    watch = servers.watcher(environment | alone, logs)
     with vllm:
         indexed = subprocess.run(
             [sys.executable, "-m", "indexer", "run", str(documents)],

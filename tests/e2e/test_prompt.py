@@ -102,7 +102,11 @@ def cases(max_model_len: int) -> list[tuple[dict[str, Any], list[Hit]]]:
         ]
         question = {"role": "user", "content": text(max_model_len // 20)}
         hits = [hit(text(max_model_len // 10)) for _ in range(chance.randint(0, 20))]
-        request = {"messages": [*history, question], "max_tokens": chance.choice([1, 2, 50])}
+        request = {
+            "model": MODEL,
+            "messages": [*history, question],
+            "max_tokens": chance.choice([1, 2, 50]),
+        }
         found.append((request, hits))
     return found
 
@@ -141,7 +145,8 @@ async def test_a_question_is_too_long_exactly_where_vllm_refuses_it(
         ).tokens
 
     def body(question: str) -> bytes:
-        return msgspec.json.encode({"messages": [{"role": "user", "content": question}]})
+        messages = [{"role": "user", "content": question}]
+        return msgspec.json.encode({"model": MODEL, "messages": messages})
 
     budget = Budget(TEMPLATE, answer_tokens=256, trim_history=False)
     longest = " word" * (LENGTH - 1 - await tokens(""))

@@ -10,16 +10,21 @@ import yaml
 
 from indexer import report
 from indexer.index.settings import ENV_PREFIX
-from indexer.settings import RunSettings
+from indexer.settings import RunSettings, WatchSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = [
     "crontab.example",
     "systemd/groundserve-indexer.service",
+    "systemd/groundserve-uploads.service",
     "kubernetes/indexer-cronjob.yaml",
 ]
-VARIABLES = {ENV_PREFIX + name.upper() for name in RunSettings.model_fields}
+VARIABLES = {
+    ENV_PREFIX + name.upper()
+    for settings in (RunSettings, WatchSettings)
+    for name in settings.model_fields
+}
 NOT_WORTH_A_CALL = {report.DONE_IN_PART, report.LEASE_HELD}
 
 
@@ -61,6 +66,16 @@ def test_the_timer_starts_the_service_which_runs_once() -> None:
     assert service["Type"] == "oneshot"
     assert service["ExecStart"].endswith("python -m indexer run")
     assert {int(code) for code in service["SuccessExitStatus"].split()} == NOT_WORTH_A_CALL
+
+
+def test_the_indexer_of_uploads_runs_all_the_time_and_may_write_where_they_are_kept() -> None:
+    service = unit("groundserve-uploads.service")["Service"]
+    library = service["Environment"].partition("GROUNDSERVE_LIBRARY_URL=")[2]
+
+    assert service["ExecStart"].endswith("python -m indexer watch")
+    assert service["Restart"] == "always"
+    assert service["ReadWritePaths"] == library
+    assert service["SuccessExitStatus"] == str(report.INTERRUPTED)
 
 
 def test_kubernetes_does_not_retry_what_trying_again_does_not_mend() -> None:

@@ -11,11 +11,10 @@ from gateway.stores.requests import (
     AttachFile,
     CreateBatch,
     attributes_of,
-    check_chunking,
     read,
 )
 from gateway.stores.shapes import IN_PROGRESS, status_of
-from gateway.stores.store_files import check_kept, told_page
+from gateway.stores.store_files import check_kept, store_for, told_page
 from gateway.stores.uploaded import usable_file
 from gateway.uploads import Uploads
 from indexer.index.errors import NotInLibrary
@@ -81,10 +80,9 @@ def _files(said: CreateBatch) -> list[AttachFile]:
 def _created(
     library: Library, tenant: str, store_id: str, files: Sequence[AttachFile]
 ) -> dict[str, Any]:
-    store = usable_store(library, tenant, store_id)
-    for file in files:
-        check_chunking(file.chunking_strategy, store.chunking)
+    usable_store(library, tenant, store_id)
     in_parallel(lambda file: usable_file(library, tenant, file.file_id), files)
+    store_for(library, tenant, store_id, files)
     wanted = [(file.file_id, attributes_of(file.attributes)) for file in files]
     members = library.attach_all(tenant, store_id, wanted)
     return _told(library, tenant, library.add_batch(tenant, store_id, members))

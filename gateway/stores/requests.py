@@ -155,17 +155,27 @@ def chunking_of(said: _Strategy | None, param: str = "chunking_strategy") -> Chu
     )
 
 
-def check_chunking(
-    said: _Strategy | None, of_store: Chunking | None, param: str = "chunking_strategy"
-) -> None:
-    """Raises InvalidRequest where a file is to be cut in another way than the rest of its store."""
-    wanted = chunking_of(said, param)
-    if wanted is not None and wanted != of_store:
-        raise InvalidRequest(
-            f"Invalid value for {param!r}: it holds for a whole vector store here. Say it when the "
-            "store is created, and leave it out for files.",
-            param,
-        )
+def common_chunking(
+    strategies: Sequence[_Strategy | None], of_store: Chunking | None, *, is_empty: bool
+) -> Chunking | None:
+    """How a store is to be cut that gets files with these strategies.
+
+    It is one for all files of a store, and the first files decide where its creation did not.
+    Raises InvalidRequest.
+    """
+    for said in strategies:
+        wanted = chunking_of(said)
+        if wanted in (None, of_store):
+            continue
+        if of_store is not None or not is_empty:
+            raise InvalidRequest(
+                "Invalid value for 'chunking_strategy': all files of a vector store are cut in one "
+                "way here. Say it when the store is created, or for its first files, and leave it "
+                "out for others.",
+                "chunking_strategy",
+            )
+        of_store = wanted
+    return of_store
 
 
 def queries_of(said: str | Sequence[str]) -> list[str]:

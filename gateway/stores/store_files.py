@@ -1,17 +1,19 @@
 """The files of vector stores: which are in one, what became of them, and their texts."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
+
+import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.retrieval.catalogue import Catalogue, usable_store
 from gateway.stores import shapes
 from gateway.stores.knowledge_bases import KnowledgeBases
 from gateway.stores.pages import FilesQuery, Page, page
-from gateway.stores.requests import AttachFile, UpdateFile, attributes_of, check_chunking, read
+from gateway.stores.requests import AttachFile, UpdateFile, attributes_of, common_chunking, read
 from gateway.stores.uploaded import usable_file
 from gateway.uploads import Uploads, store_not_found
-from indexer.index.library import Attributes, Library, Membership, StoreOutcome
+from indexer.index.library import Attributes, Library, Membership, StoreOutcome, VectorStore
 
 
 class StoreFiles:
@@ -84,6 +86,19 @@ def check_kept(uploads: Uploads, store_id: str) -> None:
         raise store_not_found(store_id)
 
 
+def store_for(
+    library: Library, tenant: str, store_id: str, files: Sequence[AttachFile]
+) -> VectorStore:
+    """The store that `files` are to be put into, cut as they want. Raises InvalidRequest."""
+    store = usable_store(library, tenant, store_id)
+    strategies = [file.chunking_strategy for file in files]
+    is_empty = store.chunking is None and not library.members(tenant, store_id)
+    chunking = common_chunking(strategies, store.chunking, is_empty=is_empty)
+    if chunking == store.chunking:
+        return store
+    return library.change_store(tenant, msgspec.structs.replace(store, chunking=chunking))
+
+
 def told_page(
     library: Library, tenant: str, store_id: str, found: Page[Membership], outcome: StoreOutcome
 ) -> dict[str, Any]:
@@ -110,9 +125,8 @@ def _listed(library: Library, tenant: str, store_id: str, query: FilesQuery) -> 
 def _attached(
     library: Library, tenant: str, store_id: str, said: AttachFile, attributes: Attributes
 ) -> dict[str, Any]:
-    store = usable_store(library, tenant, store_id)
-    check_chunking(said.chunking_strategy, store.chunking)
     file = usable_file(library, tenant, said.file_id)
+    store = store_for(library, tenant, store_id, [said])
     member = library.attach(tenant, store_id, file.id, attributes)
     return shapes.store_file(member, StoreOutcome(), store, file)
 

@@ -124,6 +124,7 @@ def test_the_files_of_a_batch_are_listed_page_by_page(stores: Stores) -> None:
 
 
 STATIC = {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}
+LARGER = {"max_chunk_size_tokens": 400, "chunk_overlap_tokens": 0}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,12 @@ STATIC = {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}
         ("attributes", {"file_ids": ["F"], "attributes": {"a": "x" * 513}}),
         (
             "chunking_strategy",
-            {"file_ids": ["F"], "chunking_strategy": {"type": "static", "static": STATIC}},
+            {
+                "files": [
+                    {"file_id": "F", "chunking_strategy": {"type": "static", "static": STATIC}},
+                    {"file_id": "F", "chunking_strategy": {"type": "static", "static": LARGER}},
+                ]
+            },
         ),
         ("batch", {"batch": 1}),
     ],

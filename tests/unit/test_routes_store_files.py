@@ -133,7 +133,23 @@ def test_the_way_of_cutting_is_that_of_the_store(stores: Stores) -> None:
         said = {"file_id": file, "chunking_strategy": wanted}
         error = error_of(stores.client.post(f"{PATH}/{where}/files", json=said), 400)
         assert error["param"] == "chunking_strategy"
-        assert "whole vector store" in error["message"]
+        assert "all files of a vector store" in error["message"]
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_the_first_files_of_a_store_may_say_how_it_is_cut(stores: Stores, batch: bool) -> None:
+    file, store = stores.file(), stores.store()
+    files = stores.sdk.vector_stores.files
+    if batch:
+        stores.sdk.vector_stores.file_batches.create(
+            store, file_ids=[file], chunking_strategy=STATIC
+        )
+    else:
+        files.create(store, file_id=file, chunking_strategy=STATIC)
+
+    for told in (files.retrieve(file, vector_store_id=store), files.create(store, file_id=file)):
+        assert told.chunking_strategy is not None
+        assert told.chunking_strategy.model_dump() == STATIC
 
 
 def test_the_text_of_a_file_is_what_was_indexed(stores: Stores) -> None:

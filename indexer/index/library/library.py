@@ -57,10 +57,10 @@ class Library(Members):
         return sorted(each for each in found if names.is_id("vector store", each))
 
     def change_store(self, tenant: str, store: VectorStore) -> VectorStore:
-        """Make `store` what is known of it; its id, creation and chunking stay as they were."""
+        """Make `store` what is known of it; id, creation, and a chunking once said stay."""
         before = self.store(tenant, store.id)
         changed = msgspec.structs.replace(
-            store, created_at=before.created_at, chunking=before.chunking
+            store, created_at=before.created_at, chunking=before.chunking or store.chunking
         )
         self._write(self._store_path(tenant, store.id), changed)
         if self.is_deleted(tenant, store.id):  # meanwhile: it must not come back

@@ -6,7 +6,7 @@ The page works without the internet: what it loads comes from here.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import distribution
 from typing import Any, ClassVar
 
 import msgspec
@@ -20,6 +20,7 @@ from litestar.response import File
 from gateway.routes.serving import AnyRequest
 from gateway.schemas.components import components
 from gateway.schemas.documented import Documented, operation, parameters
+from indexer.index import __version__
 
 PAGE = "/docs"
 _SCRIPT, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"
@@ -58,7 +59,7 @@ def openapi_config() -> OpenAPIConfig:
     """What Litestar is to make of the routes."""
     return _Config(
         title="Groundserve",
-        version=_version(),
+        version=__version__,
         description="Answers from your own documents, behind the OpenAI API.",
         tags=[Tag(name, description) for name, description in _TAGS.items()],
         path=PAGE,
@@ -147,13 +148,6 @@ def _later_version(path: list[Any]) -> str:
     """What tells operations apart that one handler serves at paths of several versions."""
     first = str(path[0]) if path else ""
     return "V2" if first == "v2" else ""
-
-
-def _version() -> str:
-    try:
-        return version("groundserve")
-    except PackageNotFoundError:
-        return "0"
 
 
 ROUTES = [document]

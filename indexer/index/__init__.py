@@ -4,3 +4,5 @@ The one part of ``indexer`` that ``gateway`` may import. It knows no web framewo
 document format and no command line. Importing it stays cheap: torch is loaded with the
 first model, pymilvus with the collection module.
 """
+
+__version__ = "0.1.0"

@@ -5,7 +5,6 @@ connections for each host; another process has its own client, and its own two.
 """
 
 import http
-import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ import msgspec
 import tenacity
 
 from indexer.errors import DocumentUnusable
+from indexer.index import __version__
 from indexer.sources.configuration import WebRules
 from indexer.sources.web import robots
 from indexer.sources.web.connections import Clock, Resolve, Transport, resolve
@@ -62,7 +62,7 @@ class WebClient:
 
     def __init__(self, rules: WebRules, *, resolve: Resolve = resolve) -> None:
         self._rules = rules
-        self._agent = rules.user_agent or f"Groundserve-indexer/{_version()}"
+        self._agent = rules.user_agent or f"Groundserve-indexer/{__version__}"
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()
         self._http = httpx2.Client(
@@ -261,10 +261,3 @@ def status_line(status: int) -> str:
         return f"{status} {http.HTTPStatus(status).phrase}"
     except ValueError:
         return str(status)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("groundserve")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"

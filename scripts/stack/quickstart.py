@@ -129,6 +129,8 @@ Base URL: {base_url}
     curl {base_url}/chat/completions -H 'content-type: application/json' \\
       -d {shlex.quote(f'{{"model": "default", "messages": {messages}}}')}
 
+Everything else that it answers: {base_url.removesuffix("/v1")}/docs
+
 Press Ctrl-C to stop.""")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import openai
 import pytest
 from stack import models
 from stack.options import DEFAULT_STATE_DIR
@@ -72,6 +73,15 @@ def test_it_stays_up_until_it_is_interrupted(command: list[str]) -> None:
             ready = httpx.get(base_url.replace("/v1", "/health/ready"))
             assert ready.json() == {"status": "ready"}
             assert f"    curl {base_url}/chat/completions" in "".join(output)
+            with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0) as client:
+                store = client.vector_stores.create(name="uploads")
+                upload = ("pier.md", b"# The pier\n\nThe pier of Port Vennel is 212 metres long.\n")
+                uploaded = client.vector_stores.files.upload_and_poll(
+                    vector_store_id=store.id, file=upload
+                )
+                assert uploaded.status == "completed"
+                [found] = client.vector_stores.search(store.id, query="How long is the pier?").data
+            assert found.filename == "pier.md"
             process.send_signal(signal.SIGINT)
             process.stdout.read()
             assert process.wait(timeout=60) == 0

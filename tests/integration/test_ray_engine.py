@@ -110,6 +110,9 @@ def run_once(tools: Tools, engine: Engine, docs: Path) -> Report:
         report,
         generation="",
         skipped=sorted(report.skipped),
+        # Whether a passage is stored already when it comes a second time is chance.
+        chunks_embedded=report.chunks_embedded + report.chunks_reused,
+        chunks_reused=0,
         seconds=0.0,
         encode_seconds=0.0,
         pipeline_seconds=0.0,

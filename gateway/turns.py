@@ -1,9 +1,12 @@
 """Turns of a conversation: their text, and which of them belong together."""
 
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+Entry = TypeVar("Entry")
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 """Who may speak in a chat."""
@@ -49,6 +52,25 @@ def text_of_part(part: Any) -> str | None:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     return None
+
+
+def without(entries: Sequence[Entry], forgotten: Sequence[Sequence[int]]) -> list[Entry]:
+    """`entries` but for those at the places that the `forgotten` exchanges name."""
+    left = {place for exchange in forgotten for place in exchange}
+    return [entry for place, entry in enumerate(entries) if place not in left]
+
+
+def with_text(message: msgspec.Raw, content: Any, prompt: str) -> msgspec.Raw:
+    """`message`, whose content is `content`, with `prompt` for its text.
+
+    Images and whatever else is no text stay, before it; other fields are as they came.
+    """
+    changed: Any = prompt
+    if isinstance(content, list):
+        others = [part for part in content if text_of_part(part) is None]
+        changed = [*others, {"type": "text", "text": prompt}]
+    fields = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
+    return msgspec.Raw(msgspec.json.encode({**fields, "content": changed}))
 
 
 def exchanges(spoken: list[Spoken], question_at: int) -> list[list[int]]:

@@ -13,7 +13,17 @@ from gateway.citations import Grounding
 from gateway.conversation import Asked, Conversation
 from gateway.errors import InvalidRequest
 from gateway.events import DONE
-from gateway.turns import ROLES, Said, Spoken, Turn, exchanges, text_of, text_of_part
+from gateway.turns import (
+    ROLES,
+    Said,
+    Spoken,
+    Turn,
+    exchanges,
+    text_of,
+    text_of_part,
+    with_text,
+    without,
+)
 
 _RENDERED = (
     "tools",
@@ -145,11 +155,10 @@ class ChatRequest(Conversation):
         Images and other parts beside the question stay, before it. The `forgotten` oldest
         exchanges are left out; every other message is as it came.
         """
-        without = {place for exchange in self.exchanges[:forgotten] for place in exchange}
-        kept = [message for place, message in enumerate(self._messages) if place not in without]
-        if prompt is not None:
-            place = self._question_at - len(without)
-            kept[place] = self._augmented(kept[place], prompt)
+        kept = without(self._messages, self.exchanges[:forgotten])
+        if prompt is not None and self._turn is not None:
+            place = self._question_at - len(self._messages) + len(kept)
+            kept[place] = with_text(kept[place], self._turn.content, prompt)
         return kept
 
     def augment(self, prompt: str | None, forgotten: int = 0) -> None:
@@ -200,14 +209,6 @@ class ChatRequest(Conversation):
         except UNREADABLE as exc:
             param = f"messages[{place}]"
             raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
-
-    def _augmented(self, message: msgspec.Raw, prompt: str) -> msgspec.Raw:
-        content: Any = prompt
-        if self._turn is not None and isinstance(self._turn.content, list):
-            others = [part for part in self._turn.content if text_of_part(part) is None]
-            content = [*others, {"type": "text", "text": prompt}]
-        fields = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
-        return msgspec.Raw(msgspec.json.encode({**fields, "content": content}))
 
     def _template_options(self) -> dict[str, Any]:
         """`chat_template_kwargs` as vLLM's chat completions put them together."""

@@ -13,7 +13,7 @@ from gateway.errors import InvalidRequest
 from gateway.messages.answer import MessagesShape, TokenCountShape
 from gateway.messages.counting import tokenization
 from gateway.messages.turns import MessageTurn, exchanges, is_result_alone
-from gateway.turns import Said, text_of, text_of_part
+from gateway.turns import Said, text_of, text_of_part, with_text, without
 
 
 class MessagesRequest(Conversation):
@@ -123,22 +123,11 @@ class MessagesRequest(Conversation):
 
     def _kept(self, prompt: str | None, forgotten: int) -> list[msgspec.Raw]:
         """The messages without the `forgotten` oldest exchanges; every other as it came."""
-        without = {place for exchange in self.exchanges[:forgotten] for place in exchange}
-        kept = [message for place, message in enumerate(self._messages) if place not in without]
+        kept = without(self._messages, self.exchanges[:forgotten])
         if prompt is not None:
-            place = self._question_at - len(without)
-            kept[place] = self._augmented(kept[place], prompt)
+            place = self._question_at - len(self._messages) + len(kept)
+            kept[place] = with_text(kept[place], self._turns[self._question_at].content, prompt)
         return kept
-
-    def _augmented(self, message: msgspec.Raw, prompt: str) -> msgspec.Raw:
-        """`message` with `prompt` as its text. Results of tools stay before it, and images."""
-        content: Any = prompt
-        said = self._turns[self._question_at].content
-        if isinstance(said, list):
-            others = [part for part in said if text_of_part(part) is None]
-            content = [*others, {"type": "text", "text": prompt}]
-        fields = msgspec.json.decode(message, type=dict[str, msgspec.Raw])
-        return msgspec.Raw(msgspec.json.encode({**fields, "content": content}))
 
 
 class TokenCountRequest(MessagesRequest):

@@ -22,7 +22,7 @@ from gateway.responses.items import (
     text_of_item,
     text_of_part,
 )
-from gateway.turns import Said, exchanges
+from gateway.turns import Said, exchanges, without
 
 RESULTS = "file_search_call.results"
 _OURS = ("retrieval", "data_sources")
@@ -157,7 +157,7 @@ class ResponsesRequest(Conversation):
         """
         instructions: str = self.body.lenient("instructions", str, "")
         chat = [{"role": "system", "content": instructions}] if instructions else []
-        items = self._without(self._items, forgotten)
+        items = without(self._items, self.exchanges[:forgotten])
         if prompt is not None:
             place = self._question_at - len(self._items) + len(items)
             items[place] = Item(role="user", content=_with_prompt(items[place].content, prompt))
@@ -168,7 +168,7 @@ class ResponsesRequest(Conversation):
         if self._is_text:
             self._sent = self.body.fields["input"] if prompt is None else prompt
             return
-        kept = self._without(self._raw, forgotten)
+        kept = without(self._raw, self.exchanges[:forgotten])
         if prompt is not None:
             place = self._question_at - len(self._raw) + len(kept)
             fields = msgspec.json.decode(kept[place], type=dict[str, msgspec.Raw])
@@ -252,10 +252,6 @@ class ResponsesRequest(Conversation):
             is_stored=self.body.lenient("store", bool, True),
             asked={"tool_choice": msgspec.Raw(b'"auto"')} | asked,
         )
-
-    def _without(self, entries: Sequence[Any], forgotten: int) -> list[Any]:
-        left = {place for exchange in self.exchanges[:forgotten] for place in exchange}
-        return [entry for place, entry in enumerate(entries) if place not in left]
 
 
 def _is_user(item: Item) -> bool:

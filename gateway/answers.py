@@ -109,7 +109,7 @@ class Answers:
             return await self._answer(conversation, stages)
 
     async def _answer(self, conversation: Conversation, stages: Stages) -> Answer:
-        model = await self._models.loaded(conversation.model, conversation.opening)
+        model = await self._models.loaded(conversation.model, lambda: conversation.opening)
         shape, index = conversation.shape(None), ""
         if self._grounder.wanted(conversation):
             ground = await self._grounder.ground(conversation, model, stages)

@@ -6,7 +6,7 @@ vLLM is asked again and again: a model is swapped by restarting it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -105,7 +105,7 @@ class Models:
             raise UpstreamUnavailable("the model server has no model loaded yet")
         return self._entry(model, requested)
 
-    async def loaded(self, requested: str | None, opening: bytes = b"") -> Loaded:
+    async def loaded(self, requested: str | None, opening: Callable[[], bytes] = bytes) -> Loaded:
         """The model that a client asked for, and where requests that begin with `opening` go.
 
         Raises UpstreamUnavailable while nothing is loaded, ModelNotFound for another name than
@@ -122,7 +122,9 @@ class Models:
             for server, served in self._served.items()
             if any(each.id == model.id for each in served)
         ]
-        route = Route(by_affinity(servers, opening), self._attempts, self._forget)
+        if len(servers) > 1:  # what a request begins with may be megabytes of images
+            servers = by_affinity(servers, opening())
+        route = Route(servers, self._attempts, self._forget)
         return Loaded(model.id, route, self._max_model_len(model), self._swaps)
 
     def everywhere(self) -> Sequence[Upstream]:

@@ -98,8 +98,6 @@ def by_affinity(servers: Sequence[Upstream], opening: bytes) -> list[Upstream]:
     By rendezvous hashing (Thaler and Ravishankar, 1998): where a server goes or comes, no
     conversation moves but those that it had or gets.
     """
-    if len(servers) < 2:
-        return list(servers)
 
     def weight(server: Upstream) -> bytes:
         return hashlib.blake2b(opening, key=server.name.encode()[:64], digest_size=8).digest()

@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from gateway.citations import Grounding, url_citation
+from gateway.conversation import NO_USAGE
 from gateway.errors import UpstreamBroken
 from gateway.events import DATA, DONE, NO_SENSE, Watcher, error_event, no_sense, relayed
-
-_NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -84,7 +83,7 @@ class ChatShape:
             message |= {"context": context, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         head = _head("chat.completion", model)
-        return msgspec.json.encode({**head, "choices": [choice], "usage": _NO_USAGE})
+        return msgspec.json.encode({**head, "choices": [choice], "usage": NO_USAGE})
 
     async def reply_events(self, text: str, model: str) -> AsyncIterator[bytes]:
         """The same as chunks."""
@@ -97,7 +96,7 @@ class ChatShape:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
             yield b"data: " + msgspec.json.encode({**head, "choices": [choice]}) + b"\n\n"
         if self._wants_usage:
-            last = {**head, "choices": [], "usage": _NO_USAGE}
+            last = {**head, "choices": [], "usage": NO_USAGE}
             yield b"data: " + msgspec.json.encode(last) + b"\n\n"
         yield DONE + b"\n\n"
 

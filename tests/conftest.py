@@ -49,4 +49,6 @@ def encoder_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def encoder(encoder_folder: Path) -> Encoder:
-    return Encoder.load(IndexSettings(encoder_model=str(encoder_folder)))
+    """In float32, so that what it gives can be compared to the last digits."""
+    settings = IndexSettings(encoder_model=str(encoder_folder), encoder_dtype="float32")
+    return Encoder.load(settings)

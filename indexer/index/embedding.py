@@ -1,16 +1,21 @@
-"""Turns text into vectors. The one module that knows sentence-transformers and torch.
+"""Turns text into vectors, with sentence-transformers and torch.
 
 Both are imported when a model is loaded, not before: they take seconds.
 """
 
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.index.encoder_backends import (
+    dtype_of,
+    first_line,
+    refuse_what_does_not_go_together,
+    with_another_backend,
+)
 from indexer.index.encoder_identity import identify
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 from indexer.index.records import EncoderIdentity
@@ -28,12 +33,8 @@ CHARS_FOR_A_TOKEN = 100
 
 A tokenizer takes a whole text apart before it is truncated: a second for each million characters.
 """
-
-_PACKAGES = {"onnx": "optimum-onnx and onnxruntime", "openvino": "optimum-intel and openvino"}
-_OPENVINO_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
-_PROBES = ["What do llamas eat?", "Sourdough rises for a day before it is baked."]
-_PROBE_COSINE = 0.99
-"""Below it two models are not the same: int8 is at 0.999, another pooling far below."""
+MIXED_AT_ONCE_ON_CPU = 8
+"""Texts of unlike lengths: so many fill a core, and more would be padded to the longest of all."""
 
 
 class TextEncoder(Protocol):
@@ -74,8 +75,11 @@ class Encoder:
         devices: Sequence[str] = (),
     ) -> None:
         """Several `devices` get a process each, which a copy of the model is sent to."""
-        self._model = model
+        self._model = model.eval()
+        self._device = model.device
         self._batch_size = batch_size
+        on_cpu = self._device.type == "cpu"
+        self._mixed_at_once = min(batch_size, MIXED_AT_ONCE_ON_CPU) if on_cpu else batch_size
         self._pool = model.start_multi_process_pool([*devices]) if len(devices) > 1 else None
         self.identity = identity
         longest = model.max_seq_length
@@ -95,7 +99,7 @@ class Encoder:
         Raises EncoderUnavailable when it cannot be had, or not with these settings.
         """
         devices = [device.strip() for device in (settings.encoder_device or "").split(",")]
-        _refuse_what_does_not_go_together(settings, devices)
+        refuse_what_does_not_go_together(settings, devices)
         try:
             import torch
             from sentence_transformers import SentenceTransformer
@@ -111,32 +115,32 @@ class Encoder:
             )
             identity = identify(model, settings)
             if settings.encoder_backend == "torch":
-                model.to(getattr(torch, settings.encoder_dtype))
+                model.to(dtype_of(settings, torch.device(devices[0] or model.device)))
             else:
-                model = _with_another_backend(model, settings)
+                model = with_another_backend(model, settings)
             return cls(model, identity, batch_size, devices)
         except EncoderUnavailable:
             raise
         except Exception as exc:
             raise EncoderUnavailable(
                 f"the embedding model {settings.encoder_model!r} could not be loaded: "
-                f"{_first_line(exc)}"
+                f"{first_line(exc)}"
             ) from exc
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Vectors of questions, shape (len(texts), dimension). Raises EncodingFailed."""
-        return self._encode(self.identity.query_prefix, texts)
+        return self._encode(self.identity.query_prefix, texts, self._mixed_at_once)
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """Vectors of passages, shape (len(texts), dimension). Raises EncodingFailed."""
-        return self._encode(self.identity.passage_prefix, texts)
+        return self._encode(self.identity.passage_prefix, texts, self._batch_size)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors of texts without a prefix, shape (len(texts), dimension). Raises EncodingFailed.
 
         The model truncates what is longer than `max_tokens`.
         """
-        return self._encode("", texts)
+        return self._encode("", texts, self._mixed_at_once)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """How many tokens the model reads of each text, special ones included.
@@ -165,11 +169,11 @@ class Encoder:
             self._model.stop_multi_process_pool(self._pool)
             self._pool = None
 
-    def _encode(self, prefix: str, texts: Sequence[str]) -> Vectors:
+    def _encode(self, prefix: str, texts: Sequence[str], at_once: int) -> Vectors:
         if not texts:
             return np.empty((0, self.identity.dimension), dtype=np.float32)
         with _failures_named(len(texts)):
-            vectors = self._inferred([self._readable(prefix + text) for text in texts])
+            vectors = self._inferred([self._readable(prefix + text) for text in texts], at_once)
         # Here and not in the model, whose numbers may be too coarse: each row by its own norm.
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(norms).all():
@@ -182,20 +186,39 @@ class Encoder:
     def _readable(self, text: str) -> str:
         return text[: self.max_tokens * CHARS_FOR_A_TOKEN] if self.max_tokens else text
 
-    def _inferred(self, texts: list[str]) -> Vectors:
-        options: dict[str, Any] = {"batch_size": self._batch_size, "show_progress_bar": False}
-        if self._pool is None:
-            return np.asarray(self._model.encode(texts, **options), dtype=np.float32)
-        # A process sorts what it is given by length; it is given one batch, of one length.
-        order = np.argsort([-len(text) for text in texts])
-        found = self._model.encode(
-            [texts[place] for place in order],
-            pool=self._pool,
-            chunk_size=self._batch_size,
-            **options,
-        )
+    def _inferred(self, texts: list[str], at_once: int) -> Vectors:
         vectors = np.empty((len(texts), self.identity.dimension), dtype=np.float32)
-        vectors[order] = found
+        # Those of one length together: a batch is padded to its longest.
+        order = np.argsort([-len(text) for text in texts])
+        longest_first = [texts[place] for place in order]
+        if self._pool is not None:
+            # The empty prompt keeps the model's default one away: the prefix is there already.
+            vectors[order] = self._model.encode(
+                longest_first,
+                prompt="",
+                batch_size=self._batch_size,
+                chunk_size=self._batch_size,
+                show_progress_bar=False,
+                pool=self._pool,
+            )
+            return vectors
+        for start in range(0, len(texts), at_once):
+            batch = slice(start, start + at_once)
+            vectors[order[batch]] = self._forward(longest_first[batch])
+        return vectors
+
+    def _forward(self, texts: list[str]) -> Vectors:
+        """What the model's `encode` does with a batch.
+
+        Each call of that walks over all modules and weights first, which takes as long as a
+        tenth of a short question.
+        """
+        import torch
+        from sentence_transformers.util import batch_to_device
+
+        with torch.inference_mode():
+            features = batch_to_device(self._model.preprocess(texts), self._device)
+            vectors: Vectors = self._model(features)["sentence_embedding"].float().cpu().numpy()
         return vectors
 
 
@@ -205,70 +228,3 @@ def _failures_named(count: int) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, TypeError) as exc:
         raise EncodingFailed(f"the embedding model failed on {count} texts: {exc}") from exc
-
-
-def _refuse_what_does_not_go_together(settings: IndexSettings, devices: Sequence[str]) -> None:
-    backend, dtype = settings.encoder_backend, settings.encoder_dtype
-    reason = ""
-    if dtype == "int8" and backend != "openvino":
-        reason = "int8 needs the backend openvino"
-    elif backend == "onnx" and dtype != "float32":
-        reason = "the backend onnx computes with float32"
-    elif backend != "torch" and len(devices) > 1:
-        reason = "several devices need the backend torch"
-    elif backend == "openvino" and devices[0] not in {"", "cpu"}:
-        reason = "the backend openvino runs on the device cpu"
-    if reason:
-        raise EncoderUnavailable(f"the embedding model cannot be loaded so: {reason}")
-
-
-def _with_another_backend(
-    model: "SentenceTransformer", settings: IndexSettings
-) -> "SentenceTransformer":
-    """The model once more, run by another library. Raises EncoderUnavailable."""
-    import transformers
-    from sentence_transformers import SentenceTransformer
-
-    backend = settings.encoder_backend
-    try:
-        # They print tables and progress bars; standard output is the caller's.
-        with contextlib.redirect_stdout(sys.stderr):
-            other = SentenceTransformer(
-                settings.encoder_model,
-                revision=settings.encoder_revision,
-                backend=backend,
-                device=settings.encoder_device,
-                model_kwargs=_backend_options(settings),
-            )
-    except Exception as exc:
-        raise EncoderUnavailable(
-            f"the backend {backend} could not be loaded: it needs {_PACKAGES[backend]}, of "
-            f"versions that go with transformers {transformers.__version__}: {_first_line(exc)}"
-        ) from exc
-    # It may have been exported long ago, from other weights than those that we have identified.
-    first, second = (np.asarray(each.encode(_PROBES), dtype=np.float32) for each in (model, other))
-    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    if not ((first * second).sum(axis=1) > _PROBE_COSINE * norms).all():
-        raise EncoderUnavailable(
-            f"the files for {backend} of {settings.encoder_model!r} give other vectors than its "
-            "weights: remove them, and they are made anew"
-        )
-    return other
-
-
-def _backend_options(settings: IndexSettings) -> dict[str, Any]:
-    if settings.encoder_backend == "onnx":
-        is_gpu = (settings.encoder_device or "").startswith("cuda")
-        return {"provider": "CUDAExecutionProvider" if is_gpu else "CPUExecutionProvider"}
-    precision = _OPENVINO_PRECISIONS[settings.encoder_dtype]
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
-    if settings.encoder_threads is not None:
-        config["INFERENCE_NUM_THREADS"] = settings.encoder_threads
-    options: dict[str, Any] = {"ov_config": config}
-    if settings.encoder_dtype == "int8":
-        options["quantization_config"] = {"bits": 8}
-    return options
-
-
-def _first_line(exc: Exception) -> str:
-    return str(exc).strip().partition("\n")[0] or type(exc).__name__

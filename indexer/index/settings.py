@@ -72,9 +72,10 @@ class IndexSettings(BaseSettings):
         default="torch",
         description="What runs the embedding model; others than torch need packages.",
     )
-    encoder_dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
-        default="float32",
-        description="Numbers it computes with: bfloat16 for a GPU, int8 with openvino alone.",
+    encoder_dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        default="auto",
+        description="Numbers it computes with; auto is bfloat16 where the processor or GPU knows "
+        "it, else float32.",
     )
     encoder_threads: int | None = Field(
         default=None,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import SentenceTransformer
 
 from indexer.index.embedding import Encoder
 from indexer.index.errors import EncoderUnavailable
@@ -19,13 +21,13 @@ TEXTS = [
 Load = Callable[..., Encoder]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def load(encoder_folder: Path) -> Load:
-    """The encoder with some settings stated."""
+    """The encoder in float32, with some settings stated."""
+    usual = {"encoder_model": str(encoder_folder), "encoder_dtype": "float32"}
 
     def load(batch_size: int = 32, **stated: object) -> Encoder:
-        settings = IndexSettings.model_validate({"encoder_model": str(encoder_folder), **stated})
-        return Encoder.load(settings, batch_size)
+        return Encoder.load(IndexSettings.model_validate(usual | stated), batch_size)
 
     return load
 
@@ -34,6 +36,36 @@ def cosines(first: Encoder, second: Encoder) -> list[float]:
     one, other = first.encode_passages(TEXTS), second.encode_passages(TEXTS)
     assert np.allclose(np.linalg.norm(other, axis=1), 1, atol=1e-6)
     return [float(cosine) for cosine in (one * other).sum(axis=1)]
+
+
+def test_the_vectors_are_those_of_the_models_own_encode(
+    encoder: Encoder, encoder_folder: Path
+) -> None:
+    model = SentenceTransformer(str(encoder_folder), device="cpu")
+    texts = [*TEXTS, "", *(text[:40] for text in TEXTS * 4)]
+    expected = model.encode(texts, normalize_embeddings=True)
+    assert np.allclose(encoder.encode_texts(texts), expected, atol=1e-6)
+    assert np.allclose(encoder.encode_passages(texts), expected, atol=1e-6)
+
+
+def test_a_models_default_prompt_is_not_put_before_what_has_its_prefix(
+    encoder: Encoder, encoder_folder: Path, load: Load, tmp_path: Path
+) -> None:
+    model = SentenceTransformer(str(encoder_folder), device="cpu")
+    model.prompts, model.default_prompt_name = {"query": "Asked: "}, "query"
+    model.save(str(tmp_path))
+    prompted = load(encoder_model=str(tmp_path))
+    spread = load(encoder_model=str(tmp_path), encoder_device="cpu,cpu")
+    try:
+        for asked in (prompted, spread):
+            queries = asked.encode_queries(TEXTS)
+            expected = encoder.encode_texts([f"Asked: {text}" for text in TEXTS])
+            assert np.allclose(queries, expected, atol=1e-6)
+            assert np.allclose(
+                asked.encode_passages(TEXTS), encoder.encode_passages(TEXTS), atol=1e-6
+            )
+    finally:
+        spread.close()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -45,6 +77,14 @@ def test_half_precision_gives_nearly_the_same_vectors_and_is_the_same_encoder(
     found = cosines(encoder, half)
     assert all(0.999 < cosine < 1.00001 for cosine in found)
     assert not np.array_equal(half.encode_passages(TEXTS), encoder.encode_passages(TEXTS))
+
+
+def test_not_said_it_is_whichever_of_both_is_faster_here(encoder: Encoder, load: Load) -> None:
+    capabilities = torch.cpu.get_capabilities()
+    is_half = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+    found = load(encoder_dtype="auto").encode_passages(TEXTS)
+    expected = load(encoder_dtype="bfloat16") if is_half else encoder
+    assert np.array_equal(found, expected.encode_passages(TEXTS))
 
 
 def test_several_devices_give_the_vectors_of_one(encoder: Encoder, load: Load) -> None:

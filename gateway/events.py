@@ -15,6 +15,7 @@ NO_SENSE = (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, Attrib
 DATA = b"data:"
 DONE = b"data: [DONE]"
 _ERROR = b'data: {"error"'
+_END = b"\n\n"
 _END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 class Editor(Protocol):
     """Looks at each event of a stream."""
+
+    def leaves(self, block: bytes) -> bool:
+        """Whether these events, whole ones, are handed on as they are, all of them."""
 
     def edit(self, event: bytes) -> bytes:
         """The event as clients get it, without the empty line behind it.
@@ -45,13 +49,18 @@ async def relayed(
     complete = False
     try:
         async for chunk in chunks:
-            *events, waiting = _END_OF_EVENT.split(waiting + chunk)
-            if not events:
+            block, waiting = _whole_events(waiting + chunk)
+            if not block:
                 continue
+            if editor.leaves(block):
+                complete = complete or editor.is_last(block.rsplit(_END, 2)[-2])
+                yield block
+                continue
+            events = _END_OF_EVENT.split(block)[:-1]
             complete = complete or any(map(editor.is_last, events))
             edited, failure = _edited(events, editor)
             if edited:
-                yield b"\n\n".join(edited) + b"\n\n"
+                yield _END.join(edited) + _END
             if failure is not None:
                 raise failure
         if not complete:
@@ -63,6 +72,10 @@ async def relayed(
 
 class Watcher:
     """Changes nothing in a stream of OpenAI's, and notices how it ends."""
+
+    def leaves(self, block: bytes) -> bool:
+        """Whether no failure is reported in `block`."""
+        return block.endswith(_END) and _ERROR not in block
 
     def edit(self, event: bytes) -> bytes:
         """The event as it came. Raises UpstreamFailure for one that reports a failure."""
@@ -96,6 +109,14 @@ def reported(event: bytes) -> UpstreamFailure:
 def no_sense(exc: Exception) -> UpstreamBroken:
     """The failure of an event that cannot be read."""
     return UpstreamBroken(f"the model server sent an event that makes no sense: {exc}")
+
+
+def _whole_events(said: bytes) -> tuple[bytes, bytes]:
+    """What of `said` is whole events, and what is the beginning of one."""
+    if said.endswith(_END):
+        return said, b""
+    end = max((found.end() for found in _END_OF_EVENT.finditer(said)), default=0)
+    return said[:end], said[end:]
 
 
 def _edited(events: list[bytes], editor: Editor) -> tuple[list[bytes], UpstreamFailure | None]:

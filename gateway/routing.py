@@ -16,7 +16,12 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from gateway.errors import UpstreamBroken, UpstreamRejected, UpstreamUnavailable
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamFailure,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from gateway.upstream import Count, Upstream, UpstreamAnswer
 
 PATIENCE_S = 10.0
@@ -62,9 +67,24 @@ class Route(msgspec.Struct, frozen=True):
     async def _first_that_answers(self, ask: Callable[[Upstream], Awaitable[T]]) -> T:
         asked = 0
 
+        async def attempted() -> T:
+            nonlocal asked
+            server = self.servers[asked % len(self.servers)]
+            asked += 1
+            try:
+                return await ask(server)
+            except UpstreamUnavailable:
+                self.on_failure(server)
+                raise
+
         def again(failure: BaseException) -> bool:
             return self._may_be_tried_again(failure, asked)
 
+        try:
+            return await attempted()
+        except UpstreamFailure as exc:
+            first: UpstreamFailure | None = exc
+        # Few requests come here: making it costs as much as sending the request.
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(again),
             stop=stop_after_attempt(max(self.attempts, len(self.servers))),
@@ -72,13 +92,10 @@ class Route(msgspec.Struct, frozen=True):
             reraise=True,
         ):
             with attempt:
-                server = self.servers[asked % len(self.servers)]
-                asked += 1
-                try:
-                    return await ask(server)
-                except UpstreamUnavailable:
-                    self.on_failure(server)
-                    raise
+                if first is not None:
+                    failure, first = first, None
+                    raise failure
+                return await attempted()
         raise AssertionError("unreachable: tenacity returns or raises")
 
     def _may_be_tried_again(self, failure: BaseException, asked: int) -> bool:

@@ -90,6 +90,9 @@ class _Editor(Watcher):
         self._texts: dict[int, list[str]] = {}
         """Text so far of each choice, in pieces."""
 
+    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
+        return False
+
     def edit(self, event: bytes) -> bytes:
         super().edit(event)
         if not event.startswith(DATA) or self.is_last(event):

@@ -129,6 +129,9 @@ class TokenCountShape(MessagesShape):
 class _Watcher:
     """Changes nothing, and notices how a stream ends."""
 
+    def leaves(self, block: bytes) -> bool:
+        return block.endswith(b"\n\n") and b"event: error" not in block
+
     def edit(self, event: bytes) -> bytes:
         if event.startswith(b"event: error"):
             raise _reported(event)
@@ -146,6 +149,9 @@ class _Editor(_Watcher):
         self._texts: dict[int, list[str]] = {}
         """Text so far of each block that is a text, in pieces."""
         self._invalid = 0
+
+    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
+        return False
 
     def edit(self, event: bytes) -> bytes:
         super().edit(event)

@@ -42,6 +42,10 @@ class Editor:
         self._number = 0
         """Of the next event."""
 
+    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
+        """False: events are counted, and any of them may be more than one."""
+        return False
+
     def edit(self, event: bytes) -> bytes:
         """The event as clients get it, and those that come with it.
 

@@ -3,10 +3,8 @@
 from typing import Any
 
 from litestar import MediaType, Response, get, post
-from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
 from litestar.params import FromPath
-from litestar.response import Stream
 
 from gateway.answers import Answers
 from gateway.errors import InvalidRequest
@@ -14,7 +12,7 @@ from gateway.models import Models
 from gateway.responses.request import ResponsesRequest
 from gateway.responses.stored import Stored
 from gateway.routes.documentation import documented
-from gateway.routes.serving import EVENTS, NOT_STORED, AnyRequest, answered, unless_client_leaves
+from gateway.routes.serving import AnyRequest, EventStream, answered, unless_client_leaves
 from gateway.schemas.responses import CANCEL_RESPONSE, CREATE_RESPONSE, RETRIEVE_RESPONSE
 
 _TRUE = ("true", "1")
@@ -39,12 +37,7 @@ async def retrieve_response(
     if wanted in _FALSE:
         return Response(await stored.retrieved(response_id), media_type=MediaType.JSON)
     stream = await unless_client_leaves(request, stored.streamed(response_id, _after(request)))
-    return Stream(
-        stream.events(),
-        media_type=EVENTS,
-        headers=NOT_STORED,
-        background=BackgroundTask(stream.close),
-    )
+    return EventStream(stream.events(), stream.close)
 
 
 @post("/v1/responses/{response_id:str}/cancel", status_code=200, **documented(CANCEL_RESPONSE))

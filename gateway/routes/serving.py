@@ -1,13 +1,13 @@
 """What routes share: bodies that are JSON, clients that leave, answers plain and streamed."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import MediaType, Request, Response
-from litestar.background_tasks import BackgroundTask
-from litestar.response import Stream
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.answers import Answers, server_timing
 from gateway.conversation import Asked, Conversation
@@ -22,9 +22,48 @@ NOT_STORED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 AnyRequest = Request[Any, Any, Any]
 
 
+class EventStream(Response[None]):
+    """Events as they come: nothing stands between them and the server."""
+
+    def __init__(
+        self,
+        events: AsyncIterator[bytes],
+        close: Callable[[], Awaitable[None]],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`close` is called however it ends, also where nothing was iterated."""
+        super().__init__(None, headers={**(headers or {}), **NOT_STORED}, media_type=EVENTS)
+        self._events = events
+        self._close = close
+
+    def to_asgi_response(self, **_: Any) -> ASGIApp:  # type: ignore[override]
+        """What Litestar calls; the events are no content that it should encode."""
+        return self._serve
+
+    async def _serve(self, _: Scope, receive: Receive, send: Send) -> None:
+        head = {**self.headers, "content-type": f"{EVENTS}; charset=utf-8"}
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code or 200,
+                "headers": [(name.encode(), value.encode()) for name, value in head.items()],
+            }
+        )
+        try:
+            with suppress(ClientGone):
+                await _unless_gone(receive, self._relay(send))
+        finally:
+            await self._close()
+
+    async def _relay(self, send: Send) -> None:
+        async for piece in self._events:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 async def json_body(request: AnyRequest) -> bytes:
     """The body, which says that it is JSON, or nothing. Raises InvalidRequest."""
-    kind, _ = request.content_type
+    kind = header(request, b"content-type").partition(";")[0].strip()
     if kind and kind != "application/json" and not kind.endswith("+json"):
         raise InvalidRequest(
             f"The content type is {kind!r}: send JSON, as application/json.", "content-type"
@@ -40,7 +79,7 @@ async def answered(
     `model` is the one that the path names. Raises what `Answers.answer` does, and ClientGone.
     """
     body = await json_body(request)
-    asked = Asked(model, request.headers.get(HEADER))
+    asked = Asked(model, header(request, HEADER.encode()) or None)
     return await unless_client_leaves(request, _response(answers, dialect, body, asked))
 
 
@@ -49,8 +88,21 @@ async def unless_client_leaves(request: AnyRequest, work: Coroutine[Any, Any, T]
 
     The body of the request must have been read.
     """
+    return await _unless_gone(request.receive, work)
+
+
+def header(request: AnyRequest, name: bytes) -> str:
+    """The header of that name, in small letters; empty where there is none.
+
+    Litestar's own headers are read whole before one of them can be asked for.
+    """
+    found = (value for known, value in request.scope["headers"] if known == name)
+    return next(found, b"").decode("latin-1")
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnect(request))
+    leaving = asyncio.create_task(_disconnect(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -86,15 +138,9 @@ async def _response(
     if not conversation.stream:
         whole = await answer.whole()
         return Response(whole, media_type=MediaType.JSON, headers=headers)
-    return Stream(
-        answer.events(),
-        media_type=EVENTS,
-        headers=headers | NOT_STORED,
-        # Also where the client left before the first event, and nothing was iterated.
-        background=BackgroundTask(answer.close),
-    )
+    return EventStream(answer.events(), answer.close, headers)
 
 
-async def _disconnect(request: AnyRequest) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

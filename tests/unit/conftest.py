@@ -74,7 +74,7 @@ class FakeAnswer(UpstreamAnswer):
         self.pieces = list(pieces)
         self.failure = failure
         self.closed = 0
-        super().__init__(self)
+        super().__init__(self.iter_bytes(), self.close)
 
     async def iter_bytes(self) -> AsyncIterator[bytes]:
         for piece in self.pieces:

@@ -186,18 +186,21 @@ RULES = [
         ],
     ),
     Rule(
-        "the openai client is imported by the upstream module alone",
-        vendors_only_in({"openai", "aiohttp"}, {"gateway/upstream.py"}),
+        "the openai client is imported by the upstream module and by our way to make one alone",
+        vendors_only_in({"openai", "aiohttp"}, {"gateway/upstream.py", "gateway/client.py"}),
         [
             ("gateway/app.py", "import openai"),
             ("gateway/relay.py", "from openai.types.chat import ChatCompletion"),
         ],
     ),
     Rule(
-        "HTTP is spoken by the upstream module and by the sources of the web alone",
+        "HTTP is spoken by what leads to upstreams and by the sources of the web alone",
         vendors_only_in(
-            {"httpx", "httpx2", "httpcore", "httpcore2", "requests"},
-            {"gateway/upstream.py", "indexer/sources/web/"},
+            {"httpx", "httpx2", "httpcore", "httpcore2", "httptools", "requests"},
+            {
+                *("gateway/upstream.py", "gateway/client.py", "gateway/transport.py"),
+                *("gateway/connection.py", "indexer/sources/web/"),
+            },
         ),
         [
             ("gateway/chat.py", "import httpx2"),
@@ -208,7 +211,10 @@ RULES = [
         "torch is imported by the modules of the two kinds of encoders alone",
         vendors_only_in(
             {"sentence_transformers", "torch", "transformers"},
-            {"indexer/index/embedding.py", "gateway/retrieval/cross_encoder.py"},
+            {
+                *("indexer/index/embedding.py", "indexer/index/encoder_backends.py"),
+                "gateway/retrieval/cross_encoder.py",
+            },
         ),
         [
             ("gateway/retrieval/retriever.py", "import torch.nn"),

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpcore2
+import httpx2
 import msgspec
-import openai
 import pytest
 import respx
 
+from gateway.client import Client
 from gateway.errors import UpstreamBroken, UpstreamUnavailable
 from gateway.retrieval.reranking import (
     PASSAGES_AT_ONCE,
@@ -51,7 +52,7 @@ def score(question: str, passage: str) -> float:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RemoteReranker]:
-    client = openai.AsyncOpenAI(base_url=BASE, api_key="the key", max_retries=0)
+    client = Client(BASE, "the key", httpx2.AsyncHTTPTransport())
     reranker = RemoteReranker(Upstream(client), "org/reranker", attempts=2)
     yield reranker
     await reranker.close()

@@ -44,6 +44,7 @@ def test_each_stage_is_a_span(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(stages, "_TRACER", provider.get_tracer("test"))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
 
     with Stages().measure("embed"):
         pass

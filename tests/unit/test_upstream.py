@@ -6,10 +6,12 @@ from typing import Any, cast
 
 import httpcore2
 import httpx
+import httpx2
 import openai
 import pytest
 import respx
 
+from gateway.client import Client
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.routing import Route
 from gateway.upstream import Count, Upstream
@@ -22,7 +24,7 @@ ATTEMPTS = 3
 
 @pytest.fixture
 async def vllm() -> AsyncIterator[Upstream]:
-    client = openai.AsyncOpenAI(base_url=BASE, api_key="the key", max_retries=0)
+    client = Client(BASE, "the key", httpx2.AsyncHTTPTransport())
     upstream = Upstream(client)
     yield upstream
     await upstream.close()
@@ -241,7 +243,7 @@ async def test_tokens_are_counted_beside_v1_with_the_same_key(
 ) -> None:
     counted = {"count": 7, "max_model_len": 4096, "tokens": [1, 2], "token_strs": None}
     route = httpx2_mock.post(tokenize).respond(json=counted)
-    async with openai.AsyncOpenAI(base_url=base, api_key="the key", max_retries=0) as client:
+    async with Client(base, "the key", httpx2.AsyncHTTPTransport()) as client:
         count = await Upstream(client).tokenize(b'{"messages" : []}')
 
     assert count == Count(7, 4096)
@@ -315,7 +317,7 @@ async def test_every_error_of_the_client_becomes_one_of_ours(name: str) -> None:
         raise failure
 
     models = SimpleNamespace(with_raw_response=SimpleNamespace(list=fail))
-    client = cast(Any, SimpleNamespace(post=fail, models=models))
+    client = cast(Any, SimpleNamespace(relay=fail, models=models))
     upstream = Upstream(client)
 
     for call in (upstream.post("/chat/completions", b"{}"), upstream.models()):

@@ -1,0 +1,72 @@
+"""The openai client, with what is the same in every request made once.
+
+The SDK makes options, headers and URL anew for each request, and its HTTP client looks for
+redirects and cookies: that costs several times what sending it does.
+"""
+
+import copy
+from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI
+from openai._models import FinalRequestOptions
+
+
+class Client(AsyncOpenAI):
+    """One server's client. It does not retry by itself: two layers of retries multiply."""
+
+    def __init__(self, url: str, api_key: str, transport: httpx2.AsyncBaseTransport) -> None:
+        """`url` is the server's base URL, which `transport` leads to."""
+        super().__init__(
+            base_url=url,
+            api_key=api_key,
+            max_retries=0,
+            # What is handed on as it came must not come compressed.
+            http_client=_Direct(transport=transport, headers={"accept-encoding": "identity"}),
+        )
+        self._headers = httpx2.Headers(
+            {
+                "host": self.base_url.netloc.decode("ascii"),
+                "content-type": "application/json",
+                **self.auth_headers,
+            }
+        )
+        self._known: dict[str, tuple[FinalRequestOptions, httpx2.URL]] = {}
+
+    async def relay(self, path: str, content: bytes) -> httpx2.Response:
+        """The answer to `content`, JSON, posted to `path`; only its head is read.
+
+        Raises openai.OpenAIError.
+        """
+        options, _ = self._prepared(path)
+        options = copy.copy(options)
+        options.content = content
+        return await self.request(httpx2.Response, options, stream=True)
+
+    def _build_request(
+        self, options: FinalRequestOptions, *, retries_taken: int = 0
+    ) -> httpx2.Request:
+        if not isinstance(options.content, bytes):
+            return super()._build_request(options, retries_taken=retries_taken)
+        _, url = self._prepared(options.url)
+        body = httpx2.ByteStream(options.content)
+        return httpx2.Request("POST", url, headers=self._headers, stream=body)
+
+    def _prepared(self, path: str) -> tuple[FinalRequestOptions, httpx2.URL]:
+        if path not in self._known:
+            options = FinalRequestOptions.construct(method="post", url=path, idempotency_key="none")
+            self._known[path] = options, self._prepare_url(path)
+        return self._known[path]
+
+
+class _Direct(httpx2.AsyncClient):
+    """Has its transport send each request, and does nothing else."""
+
+    async def send(
+        self, request: httpx2.Request, *, stream: bool = False, **_: Any
+    ) -> httpx2.Response:
+        response = await self._transport.handle_async_request(request)
+        response.request = request
+        if not stream:
+            await response.aread()
+        return response

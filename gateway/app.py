@@ -2,24 +2,31 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.answer_cache import AnswerCache
 from gateway.answers import Answers
 from gateway.budget import Budget
 from gateway.edge import add_request_id, error_response
 from gateway.embeddings import Embeddings
-from gateway.encoding import Encoding
+from gateway.embeddings_server import EmbeddingsServer
+from gateway.encoding import Encoding, LocalEncoding
 from gateway.grounding import Grounder
 from gateway.health import Health
 from gateway.models import Models
 from gateway.names import parsed_aliases
+from gateway.processes import encoder_socket
 from gateway.prompt import PromptTemplate
+from gateway.remote_encoding import RemoteEncoding
 from gateway.rerank import Ranking
 from gateway.retrieval.catalogue import Catalogue
 from gateway.retrieval.cross_encoder import CrossEncoder
@@ -40,19 +47,24 @@ from gateway.uploads import Uploads
 from gateway.upstream import Upstream
 from indexer.index.collection import ForeignReader, IndexReader
 from indexer.index.embedding import EmbeddingModel, Encoder
+from indexer.index.errors import EncoderUnavailable
 from indexer.index.foreign_fields import parsed_fields
 from indexer.index.library import Library
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
     settings: GatewaySettings,
     *,
     servers: Sequence[Upstream] | None = None,
     reader: IndexReader | None = None,
     load_encoder: Callable[[], EmbeddingModel] | None = None,
     reranker: Reranker | None = None,
+    shared: Path | None = None,
 ) -> Litestar:
     """The application; a test passes its own parts as keywords.
+
+    Several processes may serve it: `shared` is the folder with the socket of the one that has the
+    encoder, and with the metrics of all.
 
     Raises BadTemplate, and LibraryUnavailable for a URL of uploads that cannot be used.
     """
@@ -61,10 +73,8 @@ def create_app(
     ]
     reader = reader or _reader(settings)
     reranker = reranker or _reranker(settings)
-    encoding = Encoding(load_encoder or partial(Encoder.load, settings))
-    published = Published(
-        reader, lambda: encoding.identity, settings.poll_interval_s, settings.knowledge_base
-    )
+    encoding = _encoding(settings, load_encoder, shared)
+    published = Published(reader, encoding, settings.poll_interval_s, settings.knowledge_base)
     uploads = Uploads(_library(settings), settings.tenant)
     catalogue = Catalogue(settings.all_knowledge_bases, uploads, published.forget)
     knowledge_bases = KnowledgeBases(reader, published, uploads.tenant)
@@ -101,11 +111,13 @@ def create_app(
         "files": Files(uploads),
         "max_upload_bytes": settings.max_upload_bytes,
         "health": Health(models, encoding, published, reranker),
+        "metrics_registry": _metrics_registry(shared),
     }
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        work = [encoding.start(), published.watch(), models.watch()]
+        work = [encoding.start(), _spare_the_collector(encoding)]
+        work += [published.watch(), models.watch()]
         if reranker is not None:
             work.append(reranker.start())
         tasks = [asyncio.create_task(each) for each in work]
@@ -133,6 +145,44 @@ def create_app(
         openapi_config=openapi_config(),
         logging_config=None,
     )
+
+
+def _encoding(
+    settings: GatewaySettings, load: Callable[[], EmbeddingModel] | None, shared: Path | None
+) -> Encoding:
+    """Where a URL is set, there; where workers share a process, there; otherwise here."""
+    if settings.encoder_url is not None:
+        server = Upstream.connect(settings, settings.encoder_url, settings.encoder_api_key)
+    elif shared is not None:
+        server = Upstream.connect(settings, "http://encoder/v1", socket=encoder_socket(shared))
+    else:
+        return LocalEncoding(load or partial(Encoder.load, settings))
+    asked = EmbeddingsServer(server, settings.encoder_model, settings.upstream_attempts)
+    return RemoteEncoding(asked, settings, is_ours=settings.encoder_url is None)
+
+
+def _metrics_registry(shared: Path | None) -> CollectorRegistry:
+    if shared is None:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(shared))  # type: ignore[no-untyped-call]
+    return registry
+
+
+async def _spare_the_collector(encoding: Encoding) -> None:
+    """Keep the garbage collector away from what lives as long as the process.
+
+    That is half a million objects once the encoder is loaded, and it would look at them again and
+    again.
+    """
+    while True:
+        try:
+            encoding.check()
+            break
+        except EncoderUnavailable:
+            await asyncio.sleep(1)
+    gc.collect()
+    gc.freeze()
 
 
 def _reader(settings: GatewaySettings) -> IndexReader:

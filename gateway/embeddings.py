@@ -1,8 +1,7 @@
-"""OpenAI's embeddings, made by the gateway's own encoder. Knows no HTTP."""
+"""OpenAI's embeddings, made by the encoder of the index. Knows no HTTP."""
 
 import asyncio
 import base64
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -93,7 +92,7 @@ class Embeddings:
     async def answer(self, content: bytes, stages: Stages, model: str | None = None) -> bytes:
         """The answer to the request in `content`, as JSON; `model` counts before the one in it.
 
-        Raises InvalidRequest, ModelNotFound, EncoderUnavailable, EncodingFailed.
+        Raises ModelNotFound, and what `embedded_by` does.
         """
         # Megabytes of numbers are read and written here: that is for another thread.
         request = await asyncio.to_thread(EmbeddingRequest.read, content, model)
@@ -101,18 +100,10 @@ class Embeddings:
         identity = self._encoding.identity
         dimension = self._dimension(request.dimensions, identity)
         with stages.measure("embed"):
-            texts = request.texts or await self._decoded(request)
-            embedded = await self._encoding.texts(texts, _prefix(request.input_type, identity))
+            embedded = await embedded_by(self._encoding, request)
         return await asyncio.to_thread(
-            _answer, self.model.name, embedded, dimension, request.encoding_format
+            written, self.model.name, embedded, dimension, request.encoding_format
         )
-
-    async def _decoded(self, request: EmbeddingRequest) -> list[str]:
-        try:
-            return await self._encoding.decoded(request.arrays)
-        except TokensInvalid as exc:
-            param = "input" if request.is_one else f"input[{exc.place}]"
-            raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
 
     def _dimension(self, wanted: int | None, identity: EncoderIdentity) -> int:
         allowed = {identity.dimension, *(n for n in self._dimensions if n < identity.dimension)}
@@ -125,6 +116,28 @@ class Embeddings:
                 "dimensions",
             )
         return wanted
+
+
+async def embedded_by(encoding: Encoding, request: EmbeddingRequest) -> Embedded:
+    """What `encoding` makes of the inputs. Raises InvalidRequest, and what that raises."""
+    prefix = _prefix(request.input_type, encoding.identity)
+    if not request.arrays:
+        return await encoding.texts(request.texts, prefix)
+    try:
+        return await encoding.arrays(request.arrays, prefix)
+    except TokensInvalid as exc:
+        param = "input" if request.is_one else f"input[{exc.place}]"
+        raise InvalidRequest(f"Invalid value for {param!r}: {exc}", param) from exc
+
+
+def written(model: str, embedded: Embedded, dimension: int, encoding_format: Format) -> bytes:
+    """`embedded` as OpenAI's answer of `model`, each vector cut to `dimension` numbers."""
+    data = [
+        _Embedding("embedding", index, _json(_shortened(vector, dimension), encoding_format))
+        for index, vector in enumerate(embedded.vectors)
+    ]
+    usage = _Usage(embedded.tokens, embedded.tokens)
+    return msgspec.json.encode(_Embeddings("list", data, model, usage))
 
 
 def _inputs(body: Body) -> tuple[list[str], list[list[int]], bool]:
@@ -149,17 +162,6 @@ def _prefix(input_type: InputType | None, identity: EncoderIdentity) -> str:
     if input_type is None:
         return ""
     return identity.query_prefix if input_type == "query" else identity.passage_prefix
-
-
-def _answer(
-    model: str, embedded: Sequence[Embedded], dimension: int, encoding_format: Format
-) -> bytes:
-    data = [
-        _Embedding("embedding", index, _json(_shortened(each.vector, dimension), encoding_format))
-        for index, each in enumerate(embedded)
-    ]
-    tokens = sum(each.tokens for each in embedded)
-    return msgspec.json.encode(_Embeddings("list", data, model, _Usage(tokens, tokens)))
 
 
 def _json(vector: Vector, encoding_format: Format) -> msgspec.Raw:

@@ -1,4 +1,4 @@
-"""The embedding model in a thread of its own, shared by retrieval and `/v1/embeddings`.
+"""What turns text into vectors, for retrieval and `/v1/embeddings`; the model in a thread here.
 
 A question for a chat waits for one call at most: long requests come in slices, and questions go
 in between. Knows no HTTP.
@@ -6,8 +6,9 @@ in between. Knows no HTTP.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -26,23 +27,79 @@ CHARS_AT_ONCE = 8_000
 """Most characters of one client's texts in one call; a longer text has a call to itself."""
 ARRAYS_AT_ONCE = 32
 """Most arrays of token ids that are turned into text in one call."""
+QUERIES_PATH = "/queries"
+"""Where a process that has the encoder for others takes questions: they do not wait for texts."""
+IDENTITY_FIELD = "groundserve_encoder"
+"""Where it tells its EncoderIdentity, in its entry of /v1/models."""
 
 Vector = NDArray[np.float32]
 """Shape (dimension,), unit norm."""
+Stored = Callable[[], Awaitable[Sequence[tuple[str, Vector]]]]
+"""Reads passages as they were embedded, without the prefix, and their stored vectors."""
 
 _log = logging.getLogger(__name__)
 
 
 class Embedded(msgspec.Struct, frozen=True):
-    """What one text of a client became."""
+    """What texts of a client became."""
 
-    vector: Vector
+    vectors: list[Vector]
+    """In the order of the texts."""
     tokens: int
-    """As many as the model read of it, special ones included."""
+    """As many as the model read of all of them, special ones included."""
 
 
-class Encoding:
+class Encoding(Protocol):
+    """An encoder, wherever it runs."""
+
+    async def start(self) -> None:
+        """Make it ready, and keep it so for as long as that takes and the task lives."""
+
+    def check(self) -> None:
+        """Raises EncoderUnavailable while it is not there."""
+
+    @property
+    def swaps(self) -> int:
+        """How often another model was found where it is."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What decides which vector a text gets, as far as it tells. Raises EncoderUnavailable."""
+
+    async def differences(
+        self, collection: str, stored: EncoderIdentity, read: Stored
+    ) -> list[str]:
+        """Each way in which the encoder of `collection` is another one; empty where it is this.
+
+        Raises EncoderUnavailable, EncodingFailed, and what `read` does.
+        """
+
+    async def queries(self, texts: Sequence[str]) -> list[Vector]:
+        """The vector of each question, with the prefix of questions, batched with what waits.
+
+        Raises EncoderUnavailable, EncodingFailed.
+        """
+
+    async def texts(self, texts: Sequence[str], prefix: str = "") -> Embedded:
+        """The vector of each text of a client with `prefix` before it, however many there are.
+
+        Raises EncoderUnavailable, EncodingFailed, and InvalidRequest for what a server refuses.
+        """
+
+    async def arrays(self, arrays: Sequence[Sequence[int]], prefix: str = "") -> Embedded:
+        """The same for texts that come as ids of the encoder's tokenizer.
+
+        Raises TokensInvalid beside what `texts` does.
+        """
+
+    async def close(self) -> None:
+        """Let go of threads and connections."""
+
+
+class LocalEncoding:
     """An encoder that is loading, loaded, or could not be loaded."""
+
+    swaps = 0
 
     def __init__(self, load: Callable[[], EmbeddingModel]) -> None:
         """`load` takes seconds, and raises EncoderUnavailable."""
@@ -75,29 +132,38 @@ class Encoding:
         """What decides which vector a text gets. Raises EncoderUnavailable."""
         return self._loaded().identity
 
-    async def queries(self, texts: Sequence[str]) -> list[Vector]:
-        """The vector of each question, with the prefix of questions, batched with what waits.
+    async def differences(
+        self,
+        collection: str,  # noqa: ARG002 - both encoders say exactly what they are
+        stored: EncoderIdentity,
+        read: Stored,  # noqa: ARG002
+    ) -> list[str]:
+        """Each way in which the two differ. Raises EncoderUnavailable."""
+        return stored.differences(self.identity)
 
-        Raises EncoderUnavailable, EncodingFailed.
-        """
+    async def queries(self, texts: Sequence[str]) -> list[Vector]:
+        """The vector of each question. Raises EncoderUnavailable, EncodingFailed."""
         self.check()
         return await asyncio.gather(*map(self._queries.submit, texts))
 
-    async def texts(self, texts: Sequence[str], prefix: str = "") -> list[Embedded]:
-        """The vector of each text with `prefix` before it, however many there are.
+    async def texts(self, texts: Sequence[str], prefix: str = "") -> Embedded:
+        """The vector of each text.
 
         They go slice by slice: others get in between, and a caller that is cancelled frees the
         rest. Raises EncoderUnavailable, EncodingFailed.
         """
         self.check()
-        embedded: list[Embedded] = []
-        for slice_ in _slices(texts):
+        embedded: list[tuple[Vector, int]] = []
+        for slice_ in slices(texts):
             waiting = [self._texts.submit(prefix + text) for text in slice_]
             embedded += await asyncio.gather(*waiting)
-        return embedded
+        return Embedded([vector for vector, _ in embedded], sum(count for _, count in embedded))
 
-    async def decoded(self, arrays: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each array of token ids. Raises EncoderUnavailable, TokensInvalid."""
+    async def arrays(self, arrays: Sequence[Sequence[int]], prefix: str = "") -> Embedded:
+        """The vector of the text of each array. Raises what `texts` does, and TokensInvalid."""
+        return await self.texts(await self._decoded(arrays), prefix)
+
+    async def _decoded(self, arrays: Sequence[Sequence[int]]) -> list[str]:
         decode, loop = self._loaded().decode, asyncio.get_running_loop()
         texts: list[str] = []
         for start in range(0, len(arrays), ARRAYS_AT_ONCE):
@@ -121,13 +187,12 @@ class Encoding:
     def _embed_queries(self, texts: list[str]) -> list[Vector]:
         return list(self._loaded().encode_queries(texts))
 
-    def _embed_texts(self, texts: list[str]) -> list[Embedded]:
+    def _embed_texts(self, texts: list[str]) -> list[tuple[Vector, int]]:
         encoder = self._loaded()
-        vectors, tokens = encoder.encode_texts(texts), encoder.count_tokens(texts)
-        return [Embedded(*each) for each in zip(vectors, tokens, strict=True)]
+        return list(zip(encoder.encode_texts(texts), encoder.count_tokens(texts), strict=True))
 
 
-def _slices(texts: Sequence[str]) -> Iterator[list[str]]:
+def slices(texts: Sequence[str]) -> Iterator[list[str]]:
     """`texts` in order, in slices of up to TEXTS_AT_ONCE texts and CHARS_AT_ONCE characters."""
     slice_: list[str] = []
     chars = 0

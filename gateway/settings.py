@@ -1,5 +1,6 @@
-"""Settings of the gateway. The one place in it that reads the environment or flags."""
+"""Settings of the gateway. The one place in it that knows the environment or flags."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,11 @@ class GatewaySettings(IndexSettings):
 
     listen_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     listen_port: int = Field(default=8080, ge=1, le=65535, description="Port to listen on.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="Processes that answer requests; several share one process with the encoder.",
+    )
     drain_timeout_s: int = Field(
         default=30,
         ge=0,
@@ -144,6 +150,15 @@ class GatewaySettings(IndexSettings):
     reranker_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key of that server, if any."
     )
+    encoder_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Base URL of a server with an embeddings endpoint, /v1 included, which knows "
+        "encoder-model; it runs here, if not set.",
+    )
+    encoder_api_key: SecretStr = Field(
+        default=SecretStr("none"), description="The key of that embeddings server, if any."
+    )
     embedding_model_name: str | None = Field(
         default=None,
         min_length=1,
@@ -237,3 +252,9 @@ class GatewaySettings(IndexSettings):
 
 def _listed(said: str) -> list[str]:
     return [part for part in map(str.strip, said.split(",")) if part]
+
+
+def share_metrics(folder: Path) -> None:
+    """Have the processes that are started from now on count in files in `folder`."""
+    # prometheus_client looks for it when it is imported, and nowhere else.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

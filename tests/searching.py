@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.encoding import Encoding
+from gateway.encoding import LocalEncoding
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
 from gateway.retrieval.retriever import Retriever
@@ -21,8 +21,8 @@ async def searching(
     reranker: Reranker | None = None,
 ) -> AsyncIterator[Retriever]:
     """One whose encoder is loaded, or has failed to load; everything is closed behind it."""
-    encoding = Encoding(load)
-    published = Published(reader, lambda: encoding.identity, 60, knowledge_base)
+    encoding = LocalEncoding(load)
+    published = Published(reader, encoding, 60, knowledge_base)
     await encoding.start()
     if reranker is not None:
         await reranker.start()

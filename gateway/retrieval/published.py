@@ -5,13 +5,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
+from gateway.encoding import Encoding
 from indexer.index.collection import Generation, IndexReader
 from indexer.index.errors import FingerprintMismatch, IndexFailure
-from indexer.index.records import EncoderIdentity
 
 T = TypeVar("T")
 REMEMBERED_S = 60.0
@@ -32,18 +33,15 @@ class Published:
     def __init__(
         self,
         reader: IndexReader,
-        identity: Callable[[], EncoderIdentity],
+        encoding: Encoding,
         poll_interval_s: float,
         default: str,
     ) -> None:
-        """`identity` tells our encoder, and raises EncoderUnavailable.
-
-        `default` is looked up all the time, others for a while after they were asked.
-        """
+        """`default` is looked up all the time, others for a while after they were asked."""
         self.default = default
         """The knowledge base that is meant where none is named."""
         self._reader = reader
-        self._identity = identity
+        self._encoding = encoding
         self._poll_interval_s = poll_interval_s
         self._seen: dict[str, _Seen] = {}
 
@@ -63,7 +61,7 @@ class Published:
         """
         try:
             generation = await self._reader.published(name)
-            _check_fingerprint(generation, self._identity())
+            await self._check_encoder(generation)
         except IndexFailure:
             self._remember(name, None)
             raise
@@ -97,6 +95,17 @@ class Published:
         """Look up the knowledge base the next time it is asked: it is known to have changed."""
         self._seen.pop(name, None)
 
+    async def _check_encoder(self, generation: Generation) -> None:
+        stored = generation.fingerprint.encoder
+        differences = await self._encoding.differences(
+            generation.collection, stored, partial(self._reader.passages, generation)
+        )
+        if differences:
+            raise FingerprintMismatch(
+                f"collection {generation.collection!r} was built with {stored.model!r}, this "
+                f"gateway embeds with {self._encoding.identity.model!r}: {'; '.join(differences)}"
+            )
+
     def _watched(self) -> list[str]:
         forgotten = time.monotonic() - REMEMBERED_S
         for name, seen in list(self._seen.items()):
@@ -110,12 +119,3 @@ class Published:
             _log.info("searching in: %s", generation.collection if generation else "nothing")
         if generation is not None:
             self._seen[name] = _Seen(generation, seen.asked_at if seen else time.monotonic())
-
-
-def _check_fingerprint(generation: Generation, ours: EncoderIdentity) -> None:
-    stored = generation.fingerprint.encoder
-    if differences := stored.differences(ours):
-        raise FingerprintMismatch(
-            f"collection {generation.collection!r} was built with {stored.model!r}, this gateway "
-            f"embeds with {ours.model!r}: {'; '.join(differences)}"
-        )

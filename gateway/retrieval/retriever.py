@@ -6,11 +6,13 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 
 import msgspec
+from cachetools import LRUCache
 
-from gateway.encoding import Encoding
+from gateway.encoding import Encoding, Vector
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
+from gateway.retrieval.searches import Searches
 from gateway.retrieval.selection import Candidate, choose, widen
 from gateway.stages import Stages
 from indexer.index.collection import Generation, IndexReader
@@ -19,6 +21,9 @@ from indexer.index.filters import one_of
 from indexer.index.passages import passage
 from indexer.index.records import Hit, SearchMode
 from indexer.index.searching import Query, Search
+
+VECTORS_KEPT = 1024
+"""Questions whose vectors are remembered: a question asked again is not embedded again."""
 
 
 class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +51,9 @@ class Retriever:
         reranker: Reranker | None = None,
     ) -> None:
         self._reader = reader
+        self._searches = Searches(reader)
         self._encoding = encoding
+        self._vectors: LRUCache[tuple[int, str], Vector] = LRUCache(VECTORS_KEPT)
         self.published = published
         self._tenant = tenant
         self._reranker = reranker
@@ -101,9 +108,16 @@ class Retriever:
         self._encoding.check()
         if wanted.mode == "bm25" and not wanted.relevance_threshold and not wanted.explain:
             return [Query(question) for question in questions]
-        vectors = await self._encoding.queries(questions)
+        # Of a server's model that is exchanged, the vectors are others.
+        keys = [(self._encoding.swaps, question) for question in questions]
+        vectors = {key: self._vectors[key] for key in keys if key in self._vectors}
+        missing = [key for key in dict.fromkeys(keys) if key not in vectors]
+        embedded = await self._encoding.queries([question for _, question in missing])
+        # Copies: a row would keep the matrix of all that were embedded with it.
+        vectors |= {key: row.copy() for key, row in zip(missing, embedded, strict=True)}
+        self._vectors.update(vectors)
         return [
-            Query(question, vector) for question, vector in zip(questions, vectors, strict=True)
+            Query(question, vectors[key]) for question, key in zip(questions, keys, strict=True)
         ]
 
     async def _found_everywhere(
@@ -158,7 +172,7 @@ class Retriever:
             text_weight=wanted.text_weight,
             where=" and ".join(filter(None, [filters, among])),
         )
-        return await self._reader.search(generation, queries, search)
+        return await self._searches.search(generation, queries, search)
 
     async def _scores_by_leg(
         self, query: Query, found: Sequence[Hit], wanted: Wanted

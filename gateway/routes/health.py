@@ -2,7 +2,7 @@
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from gateway.health import Health
 from gateway.routes.documentation import documented
@@ -26,9 +26,9 @@ async def ready(health: NamedDependency[Health]) -> Response[bytes]:
 
 
 @get("/metrics", media_type=CONTENT_TYPE_LATEST, **documented(METRICS))
-async def metrics() -> Response[bytes]:
-    """What Prometheus scrapes."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(metrics_registry: NamedDependency[CollectorRegistry]) -> Response[bytes]:
+    """What Prometheus scrapes; of several workers the sum."""
+    return Response(generate_latest(metrics_registry), media_type=CONTENT_TYPE_LATEST)
 
 
 ROUTES = [live, ready, metrics]

@@ -15,6 +15,13 @@ _DOCUMENTED_QUERY_PREFIXES = {
 }
 
 
+def documented_query_prefix(model: str) -> str:
+    """What the card of `model`, a name or a folder, says that questions begin with."""
+    return next(
+        (prefix for name, prefix in _DOCUMENTED_QUERY_PREFIXES.items() if name in model), ""
+    )
+
+
 def identify(model: Any, settings: IndexSettings) -> EncoderIdentity:
     """The identity of `model`, a SentenceTransformer, by its weights as they are stored.
 
@@ -25,14 +32,7 @@ def identify(model: Any, settings: IndexSettings) -> EncoderIdentity:
     prompts = model.prompts or {}
     query_prefix, passage_prefix = settings.encoder_query_prefix, settings.encoder_passage_prefix
     if query_prefix is None:
-        query_prefix = prompts.get("query") or next(
-            (
-                prefix
-                for name, prefix in _DOCUMENTED_QUERY_PREFIXES.items()
-                if name in settings.encoder_model
-            ),
-            "",
-        )
+        query_prefix = prompts.get("query") or documented_query_prefix(settings.encoder_model)
     if passage_prefix is None:
         passage_prefix = prompts.get("document") or prompts.get("passage") or ""
     dimension = model.get_embedding_dimension()

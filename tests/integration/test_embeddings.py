@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from sentence_transformers import SentenceTransformer
 
 from gateway.app import create_app
-from gateway.encoding import Encoding
+from gateway.encoding import LocalEncoding
 from gateway.settings import GatewaySettings
 from indexer.index.embedding import Encoder
 
@@ -95,7 +95,7 @@ def test_token_ids_are_the_text_that_they_were_made_of(
 
 def test_a_query_is_what_search_embeds(client: Client, encoder: Encoder) -> None:
     async def asked() -> Any:
-        encoding = Encoding(lambda: encoder)
+        encoding = LocalEncoding(lambda: encoder)
         await encoding.start()
         try:
             return await encoding.queries(TEXTS[:1])

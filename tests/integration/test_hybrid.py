@@ -170,6 +170,22 @@ async def test_a_question_without_a_word_finds_nothing_by_words_and_is_no_failur
             assert all(0 <= hit.score <= 1 for hit in by_both.hits)
 
 
+async def test_questions_that_come_at_the_same_time_find_what_each_finds_by_itself(
+    index_settings: IndexSettings, encoder: Encoder, corpus: Path, run_indexer: RunIndexer
+) -> None:
+    """Those without a word among them: they take no words from the others."""
+    await asyncio.to_thread(run_indexer, corpus)
+    questions = [BY_WORDS, "?!", BY_MEANING, "bread", "🦙", "chess bishop", "display of the pump"]
+    for mode in MODES:
+        async with retrieving(index_settings, encoder) as ask:
+            alone = [await ask(question, mode=mode, limit=3) for question in questions]
+        async with retrieving(index_settings, encoder) as ask:
+            together = await asyncio.gather(
+                *(ask(question, mode=mode, limit=3) for question in questions * 3)
+            )
+        assert list(map(names, together)) == list(map(names, alone)) * 3
+
+
 async def test_an_explanation_has_every_score_of_every_candidate(
     index_settings: IndexSettings, encoder: Encoder, corpus: Path, run_indexer: RunIndexer
 ) -> None:

@@ -18,7 +18,9 @@ SOURCES = {
 LONGEST_FILE = 300
 
 SETTINGS_MODULES = {"gateway/settings.py", "indexer/settings.py", "indexer/index/settings.py"}
-COMPOSITION_ROOTS = {"gateway/app.py", "indexer/__main__.py"}
+COMPOSITION_ROOTS = {
+    *("gateway/app.py", "gateway/encoder_process.py", "gateway/workers.py", "indexer/__main__.py"),
+}
 CONSTRUCTED = {
     *("IndexReader", "IndexWriter", "Upstream", "AsyncOpenAI", "OpenAI", "Encoder", "Library"),
 }
@@ -223,7 +225,10 @@ RULES = [
     ),
     Rule(
         "litestar is imported by the edge to HTTP alone",
-        vendors_only_in({"litestar"}, {"gateway/app.py", "gateway/edge.py", "gateway/routes/"}),
+        vendors_only_in(
+            {"litestar"},
+            {"gateway/app.py", "gateway/encoder_process.py", "gateway/edge.py", "gateway/routes/"},
+        ),
         [
             ("gateway/chat.py", "from litestar import Request"),
         ],
@@ -316,6 +321,13 @@ def test_importing_the_gateway_loads_neither_torch_nor_parsers() -> None:
         {"torch", "sentence_transformers", "transformers", "trafilatura", "html_to_markdown"}
         | {"docutils", "semantic_text_splitter", "indexer.parsing", "indexer.sources"}
     )
+
+
+def test_the_processes_beside_the_workers_load_nothing_of_what_answers() -> None:
+    loaded = loaded_by("gateway.__main__")
+
+    assert {"litestar", "uvicorn", "gateway.encoder_process", "gateway.workers"} <= loaded
+    assert loaded.isdisjoint({"openai", "pymilvus", "grpc", "pandas", "aiohttp", "torch"})
 
 
 def test_the_command_line_loads_no_parser_no_model_and_no_web_client() -> None:

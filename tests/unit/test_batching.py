@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.batching import Batcher
+from gateway.batching import AsyncBatcher, Batcher
 
 pytestmark = pytest.mark.anyio
 
@@ -150,3 +150,27 @@ async def test_an_error_reaches_exactly_those_of_its_call(
     assert [results[0], results[4]] == [2, 10]
     assert [str(result) for result in results[1:4]] == ["negative: [2, -3, 4]"] * 3
     assert await batcher.submit(6) == 12
+
+
+async def test_several_calls_may_be_under_way_and_no_more() -> None:
+    calls: list[list[int]] = []
+    let = asyncio.Event()
+
+    async def doubled(items: list[int]) -> list[int]:
+        calls.append(items)
+        await let.wait()
+        return [2 * item for item in items]
+
+    batcher = AsyncBatcher(doubled, max_batch=3, max_calls=2)
+    first = asyncio.create_task(batcher.submit(1))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(batcher.submit(2))
+    await asyncio.sleep(0.01)
+    others = [asyncio.create_task(batcher.submit(number)) for number in (3, 4, 5, 6)]
+    await asyncio.sleep(0.01)
+    assert calls == [[1], [2]]
+    let.set()
+
+    assert await asyncio.gather(first, second, *others) == [2, 4, 6, 8, 10, 12]
+    assert calls[2:] == [[3, 4, 5], [6]]
+    assert await batcher.submit(7) == 14

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
-from gateway.encoding import ARRAYS_AT_ONCE, CHARS_AT_ONCE, TEXTS_AT_ONCE, Encoding
+from gateway.encoding import ARRAYS_AT_ONCE, CHARS_AT_ONCE, TEXTS_AT_ONCE, Embedded, LocalEncoding
 from indexer.index.embedding import Vectors
 from indexer.index.errors import EncoderUnavailable, EncodingFailed, TokensInvalid
 from tests.unit.index_fakes import IDENTITY, FakeEncoder
@@ -40,16 +40,16 @@ def slow() -> SlowEncoder:
 
 
 @pytest.fixture
-async def encoding(slow: SlowEncoder) -> AsyncIterator[Encoding]:
-    encoding = Encoding(lambda: slow)
+async def encoding(slow: SlowEncoder) -> AsyncIterator[LocalEncoding]:
+    encoding = LocalEncoding(lambda: slow)
     await encoding.start()
     yield encoding
     slow.let.release(1000)
     await encoding.close()
 
 
-async def loaded(encoder: FakeEncoder) -> Encoding:
-    encoding = Encoding(lambda: encoder)
+async def loaded(encoder: FakeEncoder) -> LocalEncoding:
+    encoding = LocalEncoding(lambda: encoder)
     await encoding.start()
     return encoding
 
@@ -62,7 +62,7 @@ async def test_a_model_that_is_loading_or_cannot_be_loaded_is_named() -> None:
     def load() -> FakeEncoder:
         raise EncoderUnavailable("no such folder")
 
-    encoding = Encoding(load)
+    encoding = LocalEncoding(load)
     for expected in ("still loading", "no such folder"):
         with pytest.raises(EncoderUnavailable, match=expected):
             encoding.check()
@@ -73,7 +73,7 @@ async def test_a_model_that_is_loading_or_cannot_be_loaded_is_named() -> None:
         with pytest.raises(EncoderUnavailable, match=expected):
             await encoding.texts(["a"])
         with pytest.raises(EncoderUnavailable, match=expected):
-            await encoding.decoded([[1]])
+            await encoding.arrays([[1]])
         await encoding.start()
     await encoding.close()
 
@@ -83,14 +83,14 @@ async def test_questions_get_the_prefix_of_questions_and_texts_the_one_that_is_n
     encoding = await loaded(encoder)
     encoding.check()
     [query] = await encoding.queries(["a"])
-    [plain, other] = await encoding.texts(["a", "b c"])
-    [prefixed] = await encoding.texts(["a"], encoding.identity.query_prefix)
+    plain = await encoding.texts(["a", "b c"])
+    prefixed = await encoding.texts(["a"], encoding.identity.query_prefix)
 
     assert encoder.calls == [["query: a"], ["a", "b c"], ["query: a"]]
     assert encoding.identity is IDENTITY
-    assert np.array_equal(prefixed.vector, query)
-    assert not np.array_equal(plain.vector, query)
-    assert [plain.tokens, other.tokens, prefixed.tokens] == [2, 3, 3]
+    assert np.array_equal(prefixed.vectors[0], query)
+    assert not np.array_equal(plain.vectors[0], query)
+    assert [plain.tokens, prefixed.tokens] == [5, 3]
     await encoding.close()
 
 
@@ -98,8 +98,9 @@ async def test_nothing_is_asked_for_no_texts() -> None:
     encoder = FakeEncoder()
     encoding = await loaded(encoder)
 
-    assert (await encoding.texts([]), await encoding.queries([])) == ([], [])
-    assert await encoding.decoded([]) == []
+    nothing = Embedded([], 0)
+    assert await encoding.texts([]) == await encoding.arrays([]) == nothing
+    assert await encoding.queries([]) == []
     assert encoder.calls == []
     await encoding.close()
 
@@ -113,7 +114,7 @@ async def test_many_texts_go_in_slices_in_order() -> None:
     assert [len(call) for call in encoder.calls] == [TEXTS_AT_ONCE, TEXTS_AT_ONCE, 1]
     assert [text for call in encoder.calls for text in call] == texts
     expected = FakeEncoder().encode_texts(texts)
-    assert np.array_equal([each.vector for each in embedded], expected)
+    assert np.array_equal(embedded.vectors, expected)
     await encoding.close()
 
 
@@ -128,7 +129,7 @@ async def test_long_texts_go_fewer_at_once_and_one_that_is_too_long_alone() -> N
 
 
 async def test_a_question_waits_for_one_slice_of_a_long_request_at_most(
-    encoding: Encoding, slow: SlowEncoder
+    encoding: LocalEncoding, slow: SlowEncoder
 ) -> None:
     texts = texts_of(10 * TEXTS_AT_ONCE)
     long = asyncio.create_task(encoding.texts(texts))
@@ -141,13 +142,13 @@ async def test_a_question_waits_for_one_slice_of_a_long_request_at_most(
     assert len(slow.calls) <= 2
     assert slow.calls[1] == ["query: What?"]
     slow.let.release(100)
-    assert len(await long) == len(texts)
+    assert len((await long).vectors) == len(texts)
     assert len(slow.threads) == 1
     assert threading.get_ident() not in slow.threads
 
 
 async def test_two_long_requests_take_turns_and_short_ones_go_together(
-    encoding: Encoding, slow: SlowEncoder
+    encoding: LocalEncoding, slow: SlowEncoder
 ) -> None:
     first = asyncio.create_task(encoding.texts(["a"] * 3 * TEXTS_AT_ONCE))
     await slow.wait_started()
@@ -166,7 +167,7 @@ async def test_two_long_requests_take_turns_and_short_ones_go_together(
 
 
 async def test_a_client_that_leaves_frees_the_rest_of_its_texts(
-    encoding: Encoding, slow: SlowEncoder
+    encoding: LocalEncoding, slow: SlowEncoder
 ) -> None:
     leaving = asyncio.create_task(encoding.texts(["a"] * 50 * TEXTS_AT_ONCE))
     await slow.wait_started()
@@ -188,7 +189,7 @@ async def test_an_encoder_that_fails_once_answers_the_next_request() -> None:
         await encoding.texts(texts_of(TEXTS_AT_ONCE + 1))
     encoder.failure = None
 
-    assert len(await encoding.texts(["a"])) == 1
+    assert len((await encoding.texts(["a"])).vectors) == 1
     assert len(encoder.calls) == 2
     await encoding.close()
 
@@ -200,14 +201,18 @@ async def test_token_ids_become_text_slice_by_slice_and_a_wrong_one_is_placed() 
             return super().decode(arrays)
 
     sizes: list[int] = []
-    encoding = await loaded(Counting())
+    encoder = Counting()
+    encoding = await loaded(encoder)
     arrays = [[number % 100] for number in range(ARRAYS_AT_ONCE + 2)]
-    texts = await encoding.decoded(arrays)
+    embedded = await encoding.arrays(arrays, "query: ")
     assert sizes == [ARRAYS_AT_ONCE, 2]
-    assert texts == [f"w{number % 100}" for number in range(ARRAYS_AT_ONCE + 2)]
+    assert len(embedded.vectors) == len(arrays)
+    assert [text for call in encoder.calls for text in call] == [
+        f"query: w{number % 100}" for number in range(ARRAYS_AT_ONCE + 2)
+    ]
 
     arrays[-1] = [3, 100]
     with pytest.raises(TokensInvalid, match="100 is no token id") as refused:
-        await encoding.decoded(arrays)
+        await encoding.arrays(arrays)
     assert refused.value.place == ARRAYS_AT_ONCE + 1
     await encoding.close()

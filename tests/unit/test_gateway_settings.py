@@ -31,6 +31,9 @@ VALUES: dict[str, tuple[str, str]] = {
     "encoder_device": ("cpu", "cuda:1"),
     "encoder_backend": ("onnx", "openvino"),
     "encoder_dtype": ("bfloat16", "int8"),
+    "encoder_url": ("http://a/v1", "https://b/v1"),
+    "encoder_api_key": ("key-a", "key-b"),
+    "workers": ("2", "8"),
     "listen_host": ("0.0.0.0", "::1"),
     "listen_port": ("81", "82"),
     "drain_timeout_s": ("0", "9"),
@@ -151,6 +154,8 @@ def test_a_duration_or_a_size_has_its_unit_in_its_name(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("WORKERS", "0"),
+        ("ENCODER_URL", "localhost:8001"),
         ("LISTEN_PORT", "0"),
         ("LISTEN_PORT", "65536"),
         ("LOG_LEVEL", "loud"),
@@ -229,9 +234,20 @@ def test_a_gateway_with_wrong_settings_exits_with_2_and_one_line_without_secrets
     assert "hunter" not in done.stdout + done.stderr
 
 
-def test_a_gateway_with_a_broken_template_exits_with_2_and_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_with_a_broken_template_exits_with_2_and_one_line(
+    tmp_path: Path, workers: str
+) -> None:
     (tmp_path / "bad.j2").write_text("{{ question")
-    done = started(PROMPT_TEMPLATE=str(tmp_path / "bad.j2"))
+    done = started(PROMPT_TEMPLATE=str(tmp_path / "bad.j2"), WORKERS=workers)
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: the prompt template [^\n]+bad\.j2 cannot [^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_with_uploads_that_have_no_place_exits_with_2_and_one_line(workers: str) -> None:
+    done = started(LIBRARY_URL="nosuchprotocol://bucket", WORKERS=workers)
+
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: nosuchprotocol:[^\n]+\n", done.stderr)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.encoding import Encoding
+from gateway.encoding import LocalEncoding
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
@@ -307,8 +307,8 @@ async def test_a_filter_on_what_is_not_declared_is_refused_before_a_search(
 
 
 async def test_before_the_encoder_is_loaded_that_is_what_is_said(reader: FakeReader) -> None:
-    encoding = Encoding(FakeEncoder)
-    published = Published(reader, lambda: encoding.identity, 60, "documents")
+    encoding = LocalEncoding(FakeEncoder)
+    published = Published(reader, encoding, 60, "documents")
     with pytest.raises(EncoderUnavailable, match="still loading"):
         await found(Retriever(reader, encoding, published, "acme"))
     await encoding.close()
@@ -329,3 +329,23 @@ async def test_each_step_is_measured_where_it_is_made(retrieving: Any, reader: F
 
     assert list(plain.seconds) == ["embed", "search"]
     assert list(full.seconds) == ["embed", "search", "explain", "rerank", "neighbours"]
+
+
+async def test_a_question_that_is_asked_again_is_not_embedded_again(
+    retrieving: Any, reader: FakeReader, encoder: FakeEncoder
+) -> None:
+    retriever = await retrieving(reader)
+    await found(retriever, "llamas?")
+    await found(retriever, "llamas?", limit=5)
+    await found(retriever, "bread?", "llamas?")
+
+    asked = [text for call in encoder.calls for text in call]
+    assert asked == ["query: llamas?", "query: bread?"]
+    vectors = {query.text: query.vector for _, queries, _ in reader.searches for query in queries}
+    assert set(vectors) == {"llamas?", "bread?"}
+    assert all(
+        (query.vector == vectors[query.text]).all()
+        for _, queries, _ in reader.searches
+        for query in queries
+        if query.vector is not None
+    )

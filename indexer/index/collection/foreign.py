@@ -7,6 +7,9 @@ it is searched by meaning, and each row stands for itself.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer.index.collection.failures import translated_async_errors
 from indexer.index.collection.generation import Generation
 from indexer.index.collection.reader import IndexReader
@@ -77,6 +80,10 @@ class ForeignReader(IndexReader):
                 timeout=self._timeout_s,
             )
         return [[self._found(row) for row in rows] for rows in found]
+
+    async def passages(self, _: Generation) -> list[tuple[str, NDArray[np.float32]]]:
+        """None: nothing tells what was embedded for a row."""
+        return []
 
     async def neighbours(self, *_: object) -> list[Hit]:
         """None: nothing tells in which order the rows stand in their documents."""

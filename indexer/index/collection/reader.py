@@ -1,10 +1,12 @@
 """Finds chunks: the gateway's side."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from pymilvus import AnnSearchRequest, AsyncMilvusClient, RRFRanker, WeightedRanker
 
 from indexer.index.collection.documents import Documents
@@ -12,7 +14,8 @@ from indexer.index.collection.failures import translated_async_errors
 from indexer.index.collection.generation import GRPC_OPTIONS, Generation, described_generation
 from indexer.index.errors import FingerprintMismatch
 from indexer.index.filters import between, equals
-from indexer.index.records import SCHEMA_VERSION, Hit
+from indexer.index.passages import passage, text_alone
+from indexer.index.records import SCHEMA_VERSION, Hit, content_hash
 from indexer.index.searching import Query, Search
 from indexer.index.settings import IndexSettings
 from indexer.index.terms import Terms
@@ -26,6 +29,8 @@ _NOT_STORED = ("chunk_id", "chunks", "knowledge_base", "score")
 _HIT_FIELDS = [field for field in Hit.__struct_fields__ if field not in _NOT_STORED]
 _FIELDS = [*_HIT_FIELDS, "run"]
 MOST_NEIGHBOURS = 1000
+PASSAGES_TO_COMPARE = 4
+_PASSAGE_FIELDS = ["title", "heading_path", "text", "chunk_hash"]
 
 
 class IndexReader(Documents):
@@ -71,16 +76,21 @@ class IndexReader(Documents):
         Of a document that is being replaced at this moment the hits are those of one version,
         the new one; then more are fetched, so that the old ones take nobody's place.
         """
-        legs = self._legs(generation, queries, search)
-        if not legs:
-            return [[] for _ in queries]
-        found = await self._fused(generation, legs, search, search.limit)
-        current = [_of_one_version(rows) for rows in found]
-        if any(len(kept) < len(rows) for kept, rows in zip(current, found, strict=True)):
-            found = await self._fused(generation, legs, search, 2 * search.limit)
-            current = [_of_one_version(rows)[: search.limit] for rows in found]
-        scale = _scale(list(legs), search)
-        return [[_hit(row, scale) for row in rows] for rows in current]
+        words = self._words(generation, queries, search)
+        found: list[list[Hit]] = [[] for _ in queries]
+        # A question without words has nothing to look for by words: it goes by itself.
+        for has_words in {bool(each) for each in words}:
+            places = [place for place, each in enumerate(words) if bool(each) == has_words]
+            legs: dict[str, list[Any]] = {}
+            if search.mode != "bm25":
+                legs["dense"] = [queries[place].vector for place in places]
+            if has_words:
+                legs["sparse"] = [words[place] for place in places]
+            if legs:
+                hits = await self._hits(generation, legs, search)
+                for place, each in zip(places, hits, strict=True):
+                    found[place] = each
+        return found
 
     async def neighbours(
         self, generation: Generation, hits: Sequence[Hit], tenant: str, distance: int
@@ -112,20 +122,44 @@ class IndexReader(Documents):
             )
         return [msgspec.convert({**row, "score": 0.0}, Hit) for row in rows]
 
-    def _legs(
-        self, generation: Generation, queries: Sequence[Query], search: Search
-    ) -> dict[str, list[Any]]:
-        """What each vector field is searched for. A question without words has none for BM25."""
-        legs: dict[str, list[Any]] = {}
-        if search.mode != "bm25":
-            legs["dense"] = [query.vector for query in queries]
-        if search.mode != "dense":
-            language = generation.fingerprint.language
-            terms = self._terms.setdefault(language, Terms(language))
-            words = [terms(query.text) for query in queries]
-            if all(words):
-                legs["sparse"] = words
-        return legs
+    async def passages(self, generation: Generation) -> list[tuple[str, NDArray[np.float32]]]:
+        """Some passages as they were embedded, without the prefix, and their vectors.
+
+        Up to PASSAGES_TO_COMPARE, of any tenant; each vector has the shape (dimension,).
+        """
+        with translated_async_errors():
+            rows = await self._client.query(
+                generation.collection,
+                filter="",
+                output_fields=[*_PASSAGE_FIELDS, "dense"],
+                limit=PASSAGES_TO_COMPARE,
+                timeout=self._timeout_s,
+            )
+        return [
+            (text, np.asarray(row["dense"], dtype=np.float32))
+            for row in rows
+            for text in _embedded_texts(row)[:1]
+        ]
+
+    def _words(self, generation: Generation, queries: Sequence[Query], search: Search) -> list[str]:
+        """What each question looks for by words; nothing where that is not asked."""
+        if search.mode == "dense":
+            return [""] * len(queries)
+        language = generation.fingerprint.language
+        terms = self._terms.setdefault(language, Terms(language))
+        return [terms(query.text) for query in queries]
+
+    async def _hits(
+        self, generation: Generation, legs: dict[str, list[Any]], search: Search
+    ) -> list[list[Hit]]:
+        """What these legs find, by what each vector field is searched for."""
+        found = await self._fused(generation, legs, search, search.limit)
+        current = [_of_one_version(rows) for rows in found]
+        if any(len(kept) < len(rows) for kept, rows in zip(current, found, strict=True)):
+            found = await self._fused(generation, legs, search, 2 * search.limit)
+            current = [_of_one_version(rows)[: search.limit] for rows in found]
+        scale = _scale(list(legs), search)
+        return [[_hit(row, scale) for row in rows] for rows in current]
 
     async def _fused(
         self, generation: Generation, legs: dict[str, list[Any]], search: Search, limit: int
@@ -166,6 +200,15 @@ class IndexReader(Documents):
     async def close(self) -> None:
         """Close the connection."""
         await self._client.close()
+
+
+def _embedded_texts(row: Mapping[str, Any]) -> list[str]:
+    """What was embedded for a row, by its hash: with title and headings, or the text alone."""
+    made = [
+        embedded(row["title"], row["heading_path"], row["text"])
+        for embedded in (passage, text_alone)
+    ]
+    return [text for text in made if content_hash(text.encode()) == row["chunk_hash"]]
 
 
 def _of_one_version(rows: Sequence[Any]) -> list[Any]:

@@ -1,0 +1,124 @@
+"""A server with OpenAI's embeddings endpoint: what it is asked, and its vectors, each checked."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from gateway.encoding import Embedded, Vector
+from gateway.errors import UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.routing import Route
+from gateway.upstream import Upstream
+from indexer.index.errors import EncoderFailure, EncoderUnavailable, EncodingFailed
+
+_REFUSED = (400, 413, 422)
+"""Statuses that say something about what was to be embedded."""
+_BUSY = 429
+
+
+class _Row(msgspec.Struct):
+    index: int
+    embedding: str | list[float]
+    """Servers that do not know base64 send numbers."""
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Row]
+    usage: _Usage
+
+
+class EmbeddingsServer:
+    """Asks for vectors of one model, once more where the server cannot be reached."""
+
+    def __init__(self, server: Upstream, model: str, attempts: int) -> None:
+        self._server = server
+        self._route = Route([server], attempts)
+        self._model = model
+
+    async def entry(self) -> Mapping[str, Any]:
+        """What its list of models tells of the model, if that is there.
+
+        Raises EncoderUnavailable, EncodingFailed.
+        """
+        try:
+            served = await self._server.models()
+        except UpstreamFailure as exc:
+            raise _translated(exc) from exc
+        return next((each.fields for each in served if each.id == self._model), {})
+
+    async def embedded(
+        self,
+        path: str,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        dimension: int | None,
+        options: Mapping[str, Any],
+    ) -> Embedded:
+        """A vector of `dimension` numbers for each of `inputs`; of any where that is None.
+
+        `options` are further fields of the request. Raises EncoderUnavailable where the server
+        cannot be reached, UpstreamRejected where it refuses the inputs, EncodingFailed otherwise.
+        """
+        body = {"model": self._model, "input": inputs, "encoding_format": "base64", **options}
+        raw = await self._answer(path, msgspec.json.encode(body))
+        try:
+            answer = msgspec.json.decode(raw, type=_Answer)
+            vectors = _vectors(answer.data, len(inputs), dimension)
+        except ValueError as exc:  # msgspec's, binascii's and numpy's are of that kind
+            raise EncodingFailed(f"the embeddings server's answer makes no sense: {exc}") from exc
+        return Embedded(vectors, answer.usage.prompt_tokens)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._server.close()
+
+    async def _answer(self, path: str, body: bytes) -> bytes:
+        try:
+            answer = await self._route.post(path, body)
+            try:
+                return await answer.read()
+            finally:
+                await answer.close()
+        except UpstreamFailure as exc:
+            if isinstance(exc, UpstreamRejected) and exc.status in _REFUSED:
+                raise
+            raise _translated(exc) from exc
+
+
+def _translated(exc: UpstreamFailure) -> EncoderFailure:
+    busy = isinstance(exc, UpstreamRejected) and exc.status == _BUSY
+    away = busy or isinstance(exc, UpstreamUnavailable)
+    return (EncoderUnavailable if away else EncodingFailed)(f"the embeddings server: {exc}")
+
+
+def _vectors(rows: list[_Row], count: int, dimension: int | None) -> list[Vector]:
+    """The vector of each input, in their order. Raises ValueError."""
+    rows.sort(key=lambda row: row.index)
+    if [row.index for row in rows] != list(range(count)):
+        raise ValueError(f"it holds {len(rows)} vectors, not one for each of {count} texts")
+    vectors = [_numbers(row.embedding) for row in rows]
+    lengths = {len(vector) for vector in vectors}
+    if len(lengths) > 1 or 0 in lengths or (dimension is not None and lengths - {dimension}):
+        wanted = "one length" if dimension is None else f"{dimension} numbers"
+        raise ValueError(f"its vectors have {', '.join(map(str, sorted(lengths)))}, not {wanted}")
+    return [_unit(vector) for vector in vectors]
+
+
+def _numbers(embedding: str | list[float]) -> Vector:
+    if isinstance(embedding, str):
+        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
+    with np.errstate(over="ignore"):  # what is too large is infinite then, and found by its norm
+        return np.asarray(embedding, dtype=np.float32)
+
+
+def _unit(vector: Vector) -> Vector:
+    norm = float(np.linalg.norm(vector))
+    if not np.isfinite(norm):
+        raise ValueError("its numbers are not finite")
+    unit: Vector = vector / np.float32(max(norm, float(np.finfo(np.float32).tiny)))
+    return unit

@@ -1,0 +1,69 @@
+"""What the processes of a gateway with several workers have in common: logs, a folder, an end."""
+
+import contextlib
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gateway.settings import GatewaySettings
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep back what ends a process, from it until the block ends, and from those started in it.
+
+    They would die of it in the middle of their imports, with a traceback.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        release_signals()
+
+
+def ignore_signals() -> None:
+    """Have them do nothing in this process; those that it starts do not inherit that."""
+    for number in _ENDING:
+        signal.signal(number, lambda *_: None)
+    release_signals()
+
+
+def release_signals() -> None:
+    """Let them through, in a process that was started so and has handlers now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def log_to_stderr(settings: GatewaySettings) -> None:
+    """Log as the settings say."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    for chatty in ("httpx2", "sentence_transformers"):  # a line for each poll of vLLM
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def encoder_socket(folder: Path) -> Path:
+    """Where the encoder process listens; `folder` is the one that the processes share."""
+    return folder / "encoder.sock"
+
+
+def end_with_parent(lifeline: Connection, folder: Path, end: Callable[[], None]) -> None:
+    """Call `end`, in a thread, when nobody holds the other side of `lifeline` any more.
+
+    That is when the parent closes it, or is killed. Nobody is left then to remove `folder`.
+    """
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            lifeline.recv_bytes()
+        shutil.rmtree(folder, ignore_errors=True)
+        end()
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

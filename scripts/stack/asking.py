@@ -5,7 +5,6 @@ The index is made by the indexer's own command, on a Milvus Lite server that is 
 
 import asyncio
 import json
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from gateway.encoding import Encoding
+from gateway.encoding import LocalEncoding
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
@@ -70,10 +69,8 @@ def configured(encoder_model: str | None, **settings: str) -> GatewaySettings:
 @contextmanager
 def milvus_for_now() -> Iterator[str]:
     """The address of a Milvus Lite server that lives as long as the block. Raises ServerFailed."""
-    with tempfile.TemporaryDirectory(prefix="evaluate-") as name, socket.socket() as probe:
-        probe.bind((servers.HOST, 0))
-        port = int(probe.getsockname()[1])
-        probe.close()
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as name:
+        port = servers.free_port()
         with servers.milvus(port, Path(name, "data"), Path(name, "logs")) as server:
             server.wait_ready()
             yield f"http://{servers.HOST}:{port}"
@@ -174,10 +171,8 @@ def _retrieving(
     settings: GatewaySettings, work: Callable[[Retriever], Coroutine[Any, Any, _T]]
 ) -> _T:
     async def with_retriever() -> _T:
-        reader, encoding = IndexReader(settings), Encoding(partial(Encoder.load, settings))
-        published = Published(
-            reader, lambda: encoding.identity, settings.poll_interval_s, settings.knowledge_base
-        )
+        reader, encoding = IndexReader(settings), LocalEncoding(partial(Encoder.load, settings))
+        published = Published(reader, encoding, settings.poll_interval_s, settings.knowledge_base)
         try:
             await encoding.start()
             return await work(Retriever(reader, encoding, published, settings.tenant))

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
@@ -88,10 +87,8 @@ def main() -> int:
 
 
 def _measure(sources: list[str], config: str | None) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind((servers.HOST, 0))
-        port = int(probe.getsockname()[1])
-        probe.close()
+    with tempfile.TemporaryDirectory() as folder:
+        port = servers.free_port()
         with servers.milvus(port, Path(folder, "data"), Path(folder, "logs")) as server:
             server.wait_ready()
             settings = RunSettings(

@@ -29,6 +29,13 @@ Probe = Callable[[], str | None]
 """Returns None when a server is ready, otherwise what it answered instead."""
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
 def http_probe(url: str) -> Probe:
     """Ready when GET `url` is answered with 200."""
     # Loopback is never behind a proxy, whatever the environment says.

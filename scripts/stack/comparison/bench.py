@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -78,7 +77,7 @@ class Bench:
         if lost:
             path = self._state / lost
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        port = _free_port()
+        port = servers.free_port()
         with servers.milvus(port, self._state / "milvus", self._folder) as server:
             server.wait_ready()
             self._uri = f"http://{servers.HOST}:{port}"
@@ -180,9 +179,3 @@ class Bench:
 def chunks(rows: list[Row]) -> Chunks:
     """How often each (source, text) is among `rows`."""
     return Counter((row.source, row.text) for row in rows)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((servers.HOST, 0))
-        return int(probe.getsockname()[1])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.index.encoder_backends import (
+    compute_with,
     dtype_of,
     first_line,
     refuse_what_does_not_go_together,
@@ -115,7 +116,7 @@ class Encoder:
             )
             identity = identify(model, settings)
             if settings.encoder_backend == "torch":
-                model.to(dtype_of(settings, torch.device(devices[0] or model.device)))
+                compute_with(model, dtype_of(settings, torch.device(devices[0] or model.device)))
             else:
                 model = with_another_backend(model, settings)
             return cls(model, identity, batch_size, devices)

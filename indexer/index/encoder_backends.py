@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+PADDED = 8
+"""Tokens that the length of a batch is a multiple of, in bfloat16 on a CPU.
+
+Each shape gets kernels of its own there, which are kept: for questions of any length 190 MiB of
+them, for these lengths 45, at the same speed.
+"""
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 """What torch calls a processor's instructions for it, on x86 and on Arm."""
 _PACKAGES = {"onnx": "optimum-onnx and onnxruntime", "openvino": "optimum-intel and openvino"}
@@ -63,6 +69,20 @@ def dtype_of(settings: IndexSettings, device: "torch.device") -> "torch.dtype":
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         knows_it = any(capabilities.get(name) for name in _BFLOAT16)
     return torch.bfloat16 if knows_it else torch.float32
+
+
+def compute_with(model: "SentenceTransformer", dtype: "torch.dtype") -> None:
+    """Have torch compute with `dtype` from now on."""
+    import torch
+
+    model.to(dtype)
+    reads: Any = model[0]
+    if (
+        dtype is torch.bfloat16
+        and model.device.type == "cpu"
+        and hasattr(reads, "processing_kwargs")
+    ):
+        reads.processing_kwargs.setdefault("text", {}).setdefault("pad_to_multiple_of", PADDED)
 
 
 def with_another_backend(

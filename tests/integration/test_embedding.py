@@ -87,6 +87,17 @@ def test_not_said_it_is_whichever_of_both_is_faster_here(encoder: Encoder, load:
     assert np.array_equal(found, expected.encode_passages(TEXTS))
 
 
+def test_in_bfloat16_batches_have_few_shapes(load: Load) -> None:
+    """Each would get kernels of its own, which stay in memory."""
+    half, whole = load(encoder_dtype="bfloat16"), load()
+    shapes = [
+        {encoder._model.preprocess(["word " * count])["input_ids"].shape for count in range(1, 25)}
+        for encoder in (half, whole)
+    ]
+    assert shapes[0] == {(1, 8), (1, 16), (1, 24), (1, 32)}
+    assert len(shapes[1]) == 24
+
+
 def test_several_devices_give_the_vectors_of_one(encoder: Encoder, load: Load) -> None:
     spread = load(batch_size=3, encoder_device="cpu, cpu")
     try:

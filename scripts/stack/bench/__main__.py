@@ -21,6 +21,8 @@ from stack.bench.sides import Side
 from stack.errors import StackError
 from stack.processes import clean_environment
 
+_SOAK = msgspec.structs.replace(scenarios.PLAIN, name="soak", seconds=10.0)
+
 
 def main() -> int:
     """Measure, print the table, write what was asked for; 1 where the guard finds something."""
@@ -38,6 +40,8 @@ def main() -> int:
         found = [
             measured for number in range(given.rounds) for measured in _round(number, chosen, up)
         ]
+        if given.soak:
+            _soak(given.soak, up)
         searches = up.searches_alone(given.seconds)
     report.say(tables.printed(found))
     for mode, rate in searches.items():
@@ -65,6 +69,7 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME=COMMAND",
         help="another program; {port} and {upstream} in its command are filled in",
     )
+    parser.add_argument("--soak", type=int, default=0, metavar="N", help=_soak.__doc__)
     parser.add_argument("--json", type=Path, help="write every result there")
     parser.add_argument("--plot", type=Path, help="write a chart there, as SVG")
     parser.add_argument("--check", action="store_true", help="fail where a ratio is too high")
@@ -85,6 +90,18 @@ def _round(number: int, chosen: Sequence[Scenario], up: stage.Stage) -> list[Mea
             result = _loaded(load, side, up.questions)
             found.append(Measured(scenario.name, side.name, result))
     return found
+
+
+def _soak(requests: int, up: stage.Stage) -> None:
+    """Ask the gateway N times in all, and tell how much memory it has on the way."""
+    asked = 0
+    sides.pace(up.upstream_port, 0.0)
+    while asked < requests:
+        for side in up.sides:
+            if side.name.startswith(sides.GATEWAY):
+                result = _loaded(_SOAK, side, up.questions)
+                asked += result.requests
+        report.say(f"after {asked} requests: {result.memory_mib:.0f} MiB")
 
 
 def _rate_at_once(found: Sequence[Measured], side: Side) -> float:

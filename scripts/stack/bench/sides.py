@@ -21,6 +21,7 @@ OTHERS = set(_CORES[1:2] or _CORES)
 """That of everything else; the same one where there is but one."""
 
 RAW_RELAY = "raw relay"
+GATEWAY = "gateway"
 WITHOUT = {"retrieval": {"enabled": False}}
 """What a request to the gateway says for an answer without documents."""
 AS_THE_BASELINE = {"retrieval": {"mode": "dense", "candidates": 2}}
@@ -79,7 +80,7 @@ def gateway(upstream_port: int, environment: Mapping[str, str], log_dir: Path) -
     """The gateway, asked without documents."""
     port = servers.free_port()
     settings = {"GROUNDSERVE_UPSTREAM_URL": f"http://{HOST}:{upstream_port}/v1", **environment}
-    return Side("gateway", port, servers.gateway(port, settings, log_dir), WITHOUT)
+    return Side(GATEWAY, port, servers.gateway(port, settings, log_dir), WITHOUT)
 
 
 def peer(said: str, upstream_port: int, log_dir: Path) -> Side:

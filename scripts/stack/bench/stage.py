@@ -71,7 +71,7 @@ def up(*, retrieval: bool, baseline: bool, peers: Sequence[str]) -> Iterator[Sta
                 _start(stack, side.server, sides.MEASURED)
         if retrieval:
             for mode, extra in (("dense", sides.AS_THE_BASELINE), ("hybrid", {})):
-                name = f"gateway, {mode}"
+                name = f"{sides.GATEWAY}, {mode}"
                 compared.append(Side(name, gateway.port, gateway.server, extra, searches=True))
         yield Stage(port, environment, compared, questions)
 

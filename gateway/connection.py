@@ -48,6 +48,11 @@ class Connection(asyncio.Protocol):
         """Whether the answer was read to its end, and the server takes another request."""
         return self._is_complete and not self._pieces and self._failure is None
 
+    @property
+    def has_piece(self) -> bool:
+        """Whether something of the body waits to be read."""
+        return bool(self._pieces)
+
     async def send(self, request: bytes) -> None:
         """Send `request`, head and body, and wait for the head of its answer.
 

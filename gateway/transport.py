@@ -50,7 +50,7 @@ class Transport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             connection.status,
             headers=connection.headers,
-            stream=_Answer(connection, self),
+            stream=Answer(connection, self),
         )
 
     def give_back(self, connection: Connection) -> None:
@@ -100,18 +100,25 @@ class Transport(httpx2.AsyncBaseTransport):
         return connection
 
 
-class _Answer(httpx2.AsyncByteStream):
+class Answer(httpx2.AsyncByteStream):
     """The body of an answer, as it comes."""
 
     def __init__(self, connection: Connection, transport: Transport) -> None:
         self._connection: Connection | None = connection
         self._transport = transport
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of it is there that was not read yet."""
+        return self._connection is not None and self._connection.has_piece
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Pieces of any size. Raises httpx2.TransportError where it breaks off."""
         while self._connection is not None and (piece := await self._connection.piece()):
             yield piece
 
     async def aclose(self) -> None:
+        """Give the connection back."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             self._transport.give_back(connection)

@@ -18,7 +18,7 @@ from gateway.client import Client
 from gateway.connection import NotHTTP
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.settings import GatewaySettings
-from gateway.transport import Transport
+from gateway.transport import Answer, Transport
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -50,6 +50,7 @@ class UpstreamAnswer:
     """A successful answer whose headers have arrived."""
 
     def __init__(self, pieces: AsyncIterable[bytes], close: Callable[[], Awaitable[None]]) -> None:
+        self._has_begun = isinstance(pieces, Answer) and pieces.has_begun
         self._pieces = aiter(pieces)
         self._close = close
         self._first: asyncio.Task[bytes] | None = None
@@ -59,6 +60,8 @@ class UpstreamAnswer:
 
         Raises UpstreamBroken when the answer breaks off before it.
         """
+        if self._has_begun:  # it came with the head
+            return True
         self._first = asyncio.ensure_future(anext(self._pieces, b""))
         done, _ = await asyncio.wait({self._first}, timeout=patience_s)
         with _broken_off():

@@ -53,7 +53,11 @@ def choose(
     shingles = cache(_shingles)  # each text meets many others
     for hit in found:
         reason = _reason(hit, kept, limit, score_threshold, places)
-        if not reason and _repeats(shingles(hit.text), (shingles(each.text) for each in kept)):
+        if (
+            not reason
+            and kept
+            and _repeats(shingles(hit.text), (shingles(each.text) for each in kept))
+        ):
             reason = "says the same as a better one"
         if not reason:
             kept.append(hit)

@@ -61,7 +61,7 @@ def _limits(table: _Table, searches: Mapping[str, float]) -> Iterator[Limit]:
             what = (
                 f"{scenarios.ONE.name}, {mode}: first token, milliseconds beyond embed and search"
             )
-            yield Limit(what, both[0].beyond_p50 - both[1].first_p50, 3.0)
+            yield Limit(what, both[0].beyond_p50 - both[1].first_p50, 3.5)
         if both := _both(table, scenarios.PACED, f"gateway, {mode}", "stand-in"):
             what = f"{scenarios.PACED.name}, {mode}: longest gap, milliseconds more than upstream's"
             yield Limit(what, both[0].gap_max - both[1].gap_max, 20.0)

@@ -200,11 +200,20 @@ class Run:
         if self._stopping or not answer.status:
             return
         if not self._load.scenario.rate:
-            client.ask(now)
+            self._ask_again(client, self._load.scenario.pause_ms / 1000)
         elif self._due:
             client.ask(self._due.pop(0))
         else:
             self._idle.append(client)
+
+    def _ask_again(self, client: Client, pause_s: float) -> None:
+        def ask() -> None:
+            client.ask(time.perf_counter())
+
+        if pause_s:
+            asyncio.get_running_loop().call_later(pause_s, ask)
+        else:
+            ask()
 
     def _is_right(self, mark: int, body: bytes) -> bool:
         # A body that is the same to the byte as one that was right is right.

@@ -16,6 +16,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = True
     pace_ms: float = 0.0
     """Between two tokens; at 0 the stand-in for vLLM writes the whole stream at once."""
+    pause_ms: float = 0.0
+    """What each client waits between an answer and its next request."""
     rate: float = 0.0
     """Requests a second at random moments (a Poisson process), whether or not others are answered.
     """
@@ -68,13 +70,17 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ONE = Scenario(name="one client, stream", clients=1)
+PAUSING = Scenario(
+    name="one client that pauses for 30 ms, paced stream", clients=1, pause_ms=30.0, pace_ms=2.0
+)
+"""As long as a search takes: what has to wake up first is slower than what never sleeps."""
 AT_ONCE = Scenario(name="streams at once, 64 clients", clients=64)
 HALF = Scenario(
     name="paced streams at random moments, 45 % of that", clients=256, pace_ms=20.0, share=0.45
 )
 PACED = Scenario(name="paced streams, 64 clients", clients=64, pace_ms=20.0)
 PLAIN = Scenario(name="plain, 16 clients", clients=16, stream=False)
-ALL = [ONE, AT_ONCE, HALF, PACED, PLAIN]
+ALL = [ONE, PAUSING, AT_ONCE, HALF, PACED, PLAIN]
 
 
 class Measured(msgspec.Struct, frozen=True):

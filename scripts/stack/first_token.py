@@ -49,6 +49,8 @@ class Side(NamedTuple):
     client: AsyncOpenAI
     model: str
     contents: Sequence[str]
+    varies: bool = False
+    """Whether each content gets the number of its round, so that it was never embedded before."""
 
 
 def main() -> int:
@@ -74,12 +76,15 @@ async def _measured(given: argparse.Namespace) -> int:
     ):
         prompts = [await _prompt(gateway, question) for question in given.question]
         model = (await vllm.models.list()).data[0].id
-        alone, through = Side(vllm, model, prompts), Side(gateway, "default", given.question)
+        alone, through = (
+            Side(vllm, model, prompts),
+            Side(gateway, "default", given.question, varies=True),
+        )
         for clients in given.clients:
             samples: list[list[Sample]] = [[], []]
             for number in range(given.rounds + 1):
                 for kept, side in zip(samples, (alone, through), strict=True):
-                    found = await _round(side, number * clients, clients, given.tokens)
+                    found = await _round(side, number, clients, given.tokens)
                     if number > 0:  # the first round fills vLLM's prefix cache
                         kept.extend(found)
             _print(clients, *samples)
@@ -97,10 +102,13 @@ async def _prompt(gateway: AsyncOpenAI, question: str) -> str:
     return str(told or question)
 
 
-async def _round(side: Side, begin: int, clients: int, tokens: int) -> list[Sample]:
+async def _round(side: Side, number: int, clients: int, tokens: int) -> list[Sample]:
     """Each of `clients` asks one question, all at the same time."""
-    contents = [side.contents[(begin + at) % len(side.contents)] for at in range(clients)]
-    return await asyncio.gather(*(_ask(side, content, tokens) for content in contents))
+    ending = f" ({number})" if side.varies else ""
+    places = [(number * clients + at) % len(side.contents) for at in range(clients)]
+    return await asyncio.gather(
+        *(_ask(side, side.contents[place] + ending, tokens) for place in places)
+    )
 
 
 async def _ask(side: Side, content: str, tokens: int) -> Sample:

@@ -8,8 +8,11 @@ import copy
 from typing import Any
 
 import httpx2
+from cachetools import LRUCache
 from openai import AsyncOpenAI
 from openai._models import FinalRequestOptions
+
+_PATHS = 64
 
 
 class Client(AsyncOpenAI):
@@ -31,7 +34,8 @@ class Client(AsyncOpenAI):
                 **self.auth_headers,
             }
         )
-        self._known: dict[str, tuple[FinalRequestOptions, httpx2.URL]] = {}
+        # Few paths are asked all the time; there may be any number of others, with ids in them.
+        self._known: LRUCache[str, tuple[FinalRequestOptions, httpx2.URL]] = LRUCache(_PATHS)
 
     async def relay(self, path: str, content: bytes) -> httpx2.Response:
         """The answer to `content`, JSON, posted to `path`; only its head is read.
@@ -53,10 +57,11 @@ class Client(AsyncOpenAI):
         return httpx2.Request("POST", url, headers=self._headers, stream=body)
 
     def _prepared(self, path: str) -> tuple[FinalRequestOptions, httpx2.URL]:
-        if path not in self._known:
+        known = self._known.get(path)
+        if known is None:
             options = FinalRequestOptions.construct(method="post", url=path, idempotency_key="none")
-            self._known[path] = options, self._prepare_url(path)
-        return self._known[path]
+            known = self._known[path] = options, self._prepare_url(path)
+        return known
 
 
 class _Direct(httpx2.AsyncClient):

@@ -7,6 +7,7 @@ whose tokens come one by one.
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -37,7 +38,8 @@ class Transport(httpx2.AsyncBaseTransport):
         self._socket = socket
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
+        """Those that were used last at the end."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """The answer to `request`, its head read. Raises httpx2.TransportError."""
@@ -60,6 +62,7 @@ class Transport(httpx2.AsyncBaseTransport):
             self._idle.append(connection)
         else:
             connection.abort()
+        self._drop_the_old()
 
     async def aclose(self) -> None:
         """Close every idle connection."""
@@ -68,14 +71,19 @@ class Transport(httpx2.AsyncBaseTransport):
         self._idle.clear()
 
     def _kept(self) -> Connection | None:
-        """The connection that was used last: the others may grow old and be closed."""
-        stale = asyncio.get_running_loop().time() - KEPT_S
+        """The connection that was used last, so that those which are not needed grow old."""
+        self._drop_the_old()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_reusable and connection.idle_since > stale:
+            if connection.is_reusable:
                 return connection
             connection.abort()
         return None
+
+    def _drop_the_old(self) -> None:
+        oldest = asyncio.get_running_loop().time() - KEPT_S
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.popleft().abort()
 
     async def _connected(self) -> Connection:
         loop = asyncio.get_running_loop()

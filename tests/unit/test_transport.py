@@ -167,6 +167,21 @@ async def test_a_connection_is_not_kept_for_longer_than_servers_keep_it(
     assert server.connections == 2
 
 
+async def test_connections_that_are_not_needed_any_more_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "KEPT_S", 0.2)
+    async with serving(answering(ANSWER)) as (transport, server):
+        await asyncio.gather(*(asked(transport) for _ in range(5)))
+        for _ in range(4):
+            await asyncio.sleep(0.1)
+            await asked(transport)
+        await asyncio.sleep(0.01)
+        assert sum(task is not None and not task.done() for task in server.ended) == 1
+
+    assert server.connections == 5
+
+
 async def test_a_server_that_speaks_without_being_asked_is_left() -> None:
     async with serving(answering(ANSWER + b"HTTP/1.1 200 OK\r\n\r\n", ANSWER)) as (
         transport,

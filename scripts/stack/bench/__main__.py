@@ -7,6 +7,7 @@ is measured has a core to itself; the stand-in for vLLM, Milvus and the load sha
 import argparse
 import os
 import random
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,12 +38,14 @@ def main() -> int:
         baseline=not given.without_tutorial,
         peers=given.peer,
     ) as up:
-        found = [
-            measured for number in range(given.rounds) for measured in _round(number, chosen, up)
-        ]
+        found: list[Measured] = []
+        alone: list[dict[str, float]] = []
+        for number in range(given.rounds):
+            found += _round(number, chosen, up)
+            alone.append(up.searches_alone(given.seconds))
         if given.soak:
             _soak(given.soak, up)
-        searches = up.searches_alone(given.seconds)
+    searches = {mode: statistics.median(each[mode] for each in alone) for mode in alone[0]}
     report.say(tables.printed(found))
     for mode, rate in searches.items():
         report.say(f"Milvus alone, {mode}: {rate:.0f} searches a second")

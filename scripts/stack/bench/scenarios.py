@@ -71,12 +71,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 ONE = Scenario(name="one client, stream", clients=1)
 PAUSING = Scenario(
-    name="one client that pauses for 30 ms, paced stream", clients=1, pause_ms=30.0, pace_ms=2.0
+    name="one client that pauses, 30 ms, paced stream", clients=1, pause_ms=30.0, pace_ms=2.0
 )
 """As long as a search takes: what has to wake up first is slower than what never sleeps."""
 AT_ONCE = Scenario(name="streams at once, 64 clients", clients=64)
 HALF = Scenario(
-    name="paced streams at random moments, 45 % of that", clients=256, pace_ms=20.0, share=0.45
+    name="random moments, 45 % of that, paced streams", clients=256, pace_ms=20.0, share=0.45
 )
 PACED = Scenario(name="paced streams, 64 clients", clients=64, pace_ms=20.0)
 PLAIN = Scenario(name="plain, 16 clients", clients=16, stream=False)

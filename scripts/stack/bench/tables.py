@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Sequence
 
 from stack.bench.scenarios import Measured, Result, medians
-from stack.bench.sides import RAW_RELAY
 from stack.chart import svg
 from stack.judging import Interval
 
@@ -36,20 +35,20 @@ def printed(found: Sequence[Measured]) -> str:
 
 
 def plotted(found: Sequence[Measured]) -> str:
-    """A chart of each side's CPU time for an answer: the bare relay's as a share of it."""
-    spent: dict[str, list[float]] = {}
-    least: dict[str, list[float]] = {}
+    """A chart of CPU time for an answer: that of the leanest side, as a share of each one's."""
+    spent: dict[str, dict[str, list[float]]] = {}
     for each in found:
-        spent.setdefault(f"{each.side}: {each.scenario}", []).append(each.result.cpu_ms)
-        if each.side == RAW_RELAY:
-            least.setdefault(each.scenario, []).append(each.result.cpu_ms)
+        if each.result.cpu_ms:
+            by_side = spent.setdefault(each.scenario, {})
+            by_side.setdefault(each.side, []).append(each.result.cpu_ms)
     bars: dict[str, Interval] = {}
-    for name, milliseconds in sorted(spent.items()):
-        relay = least.get(name.partition(": ")[2])
-        if relay and min(milliseconds):
-            shares = [statistics.median(relay) / each for each in milliseconds]
+    for scenario, by_side in spent.items():
+        least = min(map(statistics.median, by_side.values()))
+        for side, milliseconds in by_side.items():
+            shares = [min(1.0, least / each) for each in milliseconds]
+            name = f"{scenario.partition(',')[0]}: {side}"
             bars[name] = Interval(statistics.median(shares), min(shares), max(shares))
-    return svg("CPU time of a bare relay, as a share of what each takes", bars)
+    return svg("CPU time of the leanest, as a share of what each takes for an answer", bars)
 
 
 def _cells(result: Result) -> str:

@@ -32,6 +32,7 @@ def index_settings(milvus_uri: str, encoder_folder: Path) -> IndexSettings:
     return IndexSettings(
         milvus_uri=milvus_uri,
         encoder_model=str(encoder_folder),
+        encoder_dtype="float32",  # as the fixture `encoder` has it
         knowledge_base=f"kb{next(_numbers)}",
     )
 

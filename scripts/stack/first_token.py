@@ -49,8 +49,6 @@ class Side(NamedTuple):
     client: AsyncOpenAI
     model: str
     contents: Sequence[str]
-    varies: bool = False
-    """Whether each content gets the number of its round, so that it was never embedded before."""
 
 
 def main() -> int:
@@ -78,7 +76,7 @@ async def _measured(given: argparse.Namespace) -> int:
         model = (await vllm.models.list()).data[0].id
         alone, through = (
             Side(vllm, model, prompts),
-            Side(gateway, "default", given.question, varies=True),
+            Side(gateway, "default", given.question),
         )
         for clients in given.clients:
             samples: list[list[Sample]] = [[], []]
@@ -104,7 +102,8 @@ async def _prompt(gateway: AsyncOpenAI, question: str) -> str:
 
 async def _round(side: Side, number: int, clients: int, tokens: int) -> list[Sample]:
     """Each of `clients` asks one question, all at the same time."""
-    ending = f" ({number})" if side.varies else ""
+    # Of no round before, so that neither side has it in a cache.
+    ending = f" ({number})"
     places = [(number * clients + at) % len(side.contents) for at in range(clients)]
     return await asyncio.gather(
         *(_ask(side, side.contents[place] + ending, tokens) for place in places)

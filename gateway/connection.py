@@ -111,8 +111,7 @@ class Connection(asyncio.Protocol):
         silent_s = self._loop.time() - self._heard_at
         if silent_s >= self._silence_s:
             self._fail(httpx2.ReadTimeout(f"nothing came for {self._silence_s:.0f} s"))
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
         else:
             self._alarm = self._loop.call_later(self._silence_s - silent_s, self._look)
 

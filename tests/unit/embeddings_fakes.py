@@ -1,10 +1,11 @@
 """A server with OpenAI's embeddings endpoint: real HTTP on a real port, and no model."""
 
+import asyncio
 import base64
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -139,3 +140,15 @@ def negated(answer: Said) -> Said:
         numbers = np.frombuffer(base64.b64decode(row["embedding"]), "<f4")
         row["embedding"] = (numbers * [-1, 1, -1, 1]).tolist()
     return answer
+
+
+@asynccontextmanager
+async def watching(encoding: RemoteEncoding) -> AsyncIterator[RemoteEncoding]:
+    """Look at the server as the gateway does."""
+    task = asyncio.create_task(encoding.start())
+    try:
+        yield encoding
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await encoding.close()

@@ -16,7 +16,7 @@ from gateway.errors import InvalidRequest
 from gateway.remote_encoding import RemoteEncoding
 from indexer.index.embedding import EmbeddingModel, Vectors
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
-from tests.unit.embeddings_fakes import encoding_at
+from tests.unit.embeddings_fakes import encoding_at, watching
 from tests.unit.index_fakes import IDENTITY, FakeEncoder
 
 pytestmark = pytest.mark.anyio
@@ -53,14 +53,9 @@ def serving(load: Callable[[], EmbeddingModel], port: int) -> Iterator[str]:
 async def asking(load: Callable[[], EmbeddingModel], port: int) -> AsyncIterator[RemoteEncoding]:
     """What a worker has."""
     with serving(load, port) as url:
-        encoding = encoding_at(url, is_ours=True, encoder_model=IDENTITY.model)
-        task = asyncio.create_task(encoding.start())
-        try:
+        ours = encoding_at(url, is_ours=True, encoder_model=IDENTITY.model)
+        async with watching(ours) as encoding:
             yield encoding
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await encoding.close()
 
 
 async def ready(encoding: RemoteEncoding) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -15,7 +14,14 @@ from gateway.errors import InvalidRequest
 from gateway.remote_encoding import REQUESTS_AT_ONCE, RemoteEncoding
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 from indexer.index.records import EncoderIdentity
-from tests.unit.embeddings_fakes import MODEL, FakeEmbeddings, encoding_at, negated, serving
+from tests.unit.embeddings_fakes import (
+    MODEL,
+    FakeEmbeddings,
+    encoding_at,
+    negated,
+    serving,
+    watching,
+)
 from tests.unit.index_fakes import IDENTITY, FakeEncoder
 
 pytestmark = pytest.mark.anyio
@@ -27,18 +33,6 @@ Said = dict[str, Any]
 def server() -> Iterator[FakeEmbeddings]:
     with serving() as server:
         yield server
-
-
-@asynccontextmanager
-async def watching(encoding: RemoteEncoding) -> AsyncIterator[RemoteEncoding]:
-    """Look at the server as the gateway does."""
-    task = asyncio.create_task(encoding.start())
-    try:
-        yield encoding
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await encoding.close()
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -53,7 +53,7 @@ async def relayed(
             if not block:
                 continue
             if editor.leaves(block):
-                complete = complete or editor.is_last(block.rsplit(_END, 2)[-2])
+                complete = complete or any(map(editor.is_last, reversed(block.split(_END))))
                 yield block
                 continue
             events = _END_OF_EVENT.split(block)[:-1]

@@ -9,7 +9,7 @@ import pytest
 from gateway.chat.answer import ChatShape, _Editor
 from gateway.citations import Grounding, annotations, context
 from gateway.errors import UpstreamBroken
-from gateway.events import Watcher, relayed
+from gateway.events import Watcher, error_event, relayed
 from indexer.index.records import Hit
 
 pytestmark = pytest.mark.anyio
@@ -175,6 +175,14 @@ async def test_deltas_without_content_are_no_trouble(grounding: Grounding) -> No
 
     assert "context" in delta(output[0])
     assert output[1:] == stream[1:]
+
+
+async def test_a_comment_behind_the_last_event_does_not_make_a_stream_incomplete() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"data: {}\n\ndata: [DONE]\n\n: ping\n\n"
+
+    said = [chunk async for chunk in relayed(chunks(), Watcher(), error_event)]
+    assert said == [b"data: {}\n\ndata: [DONE]\n\n: ping\n\n"]
 
 
 async def test_ungrounded_answers_are_relayed_as_they_are() -> None:

@@ -13,6 +13,8 @@ from litestar.di import Provide
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.access.callers import Caller
+from gateway.admission import admission
 from gateway.answer_cache import AnswerCache
 from gateway.answers import Answers
 from gateway.budget import Budget
@@ -114,6 +116,8 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
         "metrics_registry": _metrics_registry(shared),
     }
 
+    anybody = Caller(name="anybody", tenant=settings.tenant)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         work = [encoding.start(), _spare_the_collector(encoding)]
@@ -140,6 +144,7 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
         dependencies={name: _provided(part) for name, part in parts.items()},
         exception_handlers={Exception: error_response},
         before_send=[add_request_id],
+        middleware=[admission(lambda _: anybody)],
         lifespan=[lifespan],
         request_max_body_size=settings.max_body_bytes,
         openapi_config=openapi_config(),

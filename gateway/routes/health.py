@@ -4,19 +4,20 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from gateway.admission import OPEN
 from gateway.health import Health
 from gateway.routes.documentation import documented
 from gateway.routes.serving import json_response
 from gateway.schemas.health import LIVE, METRICS, READY
 
 
-@get("/health/live", **documented(LIVE))
+@get("/health/live", opt={OPEN: True}, **documented(LIVE))
 async def live() -> Response[bytes]:
     """The process answers."""
     return json_response({"status": "live"})
 
 
-@get("/health/ready", **documented(READY))
+@get("/health/ready", opt={OPEN: True}, **documented(READY))
 async def ready(health: NamedDependency[Health]) -> Response[bytes]:
     """Every part that an answer needs is there; 503 names those that are not, and why."""
     missing = await health.missing()
@@ -25,7 +26,7 @@ async def ready(health: NamedDependency[Health]) -> Response[bytes]:
     return json_response({"status": "ready"})
 
 
-@get("/metrics", media_type=CONTENT_TYPE_LATEST, **documented(METRICS))
+@get("/metrics", opt={OPEN: True}, media_type=CONTENT_TYPE_LATEST, **documented(METRICS))
 async def metrics(metrics_registry: NamedDependency[CollectorRegistry]) -> Response[bytes]:
     """What Prometheus scrapes; of several workers the sum."""
     return Response(generate_latest(metrics_registry), media_type=CONTENT_TYPE_LATEST)

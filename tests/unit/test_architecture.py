@@ -17,7 +17,8 @@ SOURCES = {
 }
 LONGEST_FILE = 300
 
-SETTINGS_MODULES = {"gateway/settings.py", "indexer/settings.py", "indexer/index/settings.py"}
+SETTINGS_FOLDER = "gateway/settings/"
+SETTINGS_MODULES = {"indexer/settings.py", "indexer/index/settings.py"}
 COMPOSITION_ROOTS = {
     *("gateway/app.py", "gateway/encoder_process.py", "gateway/workers.py", "indexer/__main__.py"),
 }
@@ -101,7 +102,7 @@ def vendors_only_in(vendors: set[str], places: set[str]) -> Check:
 
 
 def environment_only_in_settings(path: str, source: str) -> Iterator[str]:
-    if path in SETTINGS_MODULES:
+    if path in SETTINGS_MODULES or path.startswith(SETTINGS_FOLDER):
         return
     for name in imported(source):
         if name in {"os.environ", "os.environb", "os.getenv"} or within(name, "dotenv"):
@@ -227,7 +228,10 @@ RULES = [
         "litestar is imported by the edge to HTTP alone",
         vendors_only_in(
             {"litestar"},
-            {"gateway/app.py", "gateway/encoder_process.py", "gateway/edge.py", "gateway/routes/"},
+            {
+                *("gateway/app.py", "gateway/encoder_process.py", "gateway/edge.py"),
+                *("gateway/admission.py", "gateway/routes/"),
+            },
         ),
         [
             ("gateway/chat.py", "from litestar import Request"),

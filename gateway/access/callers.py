@@ -1,0 +1,57 @@
+"""Who asks: whose documents a request may read, and what else it may do.
+
+The caller of a request is kept beside the request, not handed from function to function: what reads
+or changes documents asks for it where it adds the tenant, and fails where nobody was admitted.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may be asked for; None is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Of prompts and answers together."""
+    concurrent_requests: int | None = None
+    """Requests that are being answered at a time, streams among them."""
+    answer_tokens: int | None = None
+    """Of one answer."""
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key stands for."""
+
+    name: str
+    """For logs and metrics; nothing secret."""
+    tenant: str
+    """Whose documents it reads and writes."""
+    knowledge_bases: tuple[str, ...] | None = None
+    """Those of the indexer that it may search, its default first; None means all of them."""
+    models: tuple[str, ...] | None = None
+    """Names, as requests say them, that it may ask; None means all of them."""
+    may_write: bool = True
+    """Whether it may store and change files and vector stores."""
+    limits: Limits = Limits()
+
+
+_CALLER: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Who asks. Raises LookupError outside of a request that was admitted."""
+    return _CALLER.get()
+
+
+@contextmanager
+def acting_as(who: Caller) -> Iterator[None]:
+    """Have `caller()` be `who` in this block, and in the tasks that it starts."""
+    token = _CALLER.set(who)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)

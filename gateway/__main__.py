@@ -4,13 +4,17 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from gateway import workers
+from gateway.access import commands
+from gateway.access.keys import KeysUnusable
+from gateway.draining import Draining
+from gateway.exchanges import Exchanges
 from gateway.processes import log_to_stderr
 from gateway.prompt import BadTemplate
+from gateway.server import Server, ServerConfig
 from gateway.settings import GatewaySettings
 from indexer.index.errors import LibraryUnavailable
 from indexer.index.settings import explain
@@ -19,40 +23,38 @@ BAD_CONFIGURATION = 2
 
 
 def main(arguments: list[str]) -> int:
-    """Serve; a wrong setting is one line on stderr and exit code 2."""
+    """Serve, or do something with keys; a wrong setting is one line on stderr and exit code 2."""
+    if arguments[:1] == ["keys"]:
+        return commands.main(arguments[1:])
     try:
         settings = CliApp.run(GatewaySettings, cli_args=arguments)
         serve = _several(settings) if settings.workers > 1 else _one(settings)
     except ValidationError as exc:
         return _fail(explain(exc))
-    except (SettingsError, BadTemplate, LibraryUnavailable) as exc:
+    except (SettingsError, KeysUnusable, BadTemplate, LibraryUnavailable) as exc:
         return _fail(str(exc))
     log_to_stderr(settings)
     return serve()
 
 
 def _one(settings: GatewaySettings) -> Callable[[], int]:
-    """What serves in this process. Raises BadTemplate, LibraryUnavailable."""
+    """What serves in this process. Raises what create_app does."""
     from gateway.app import create_app
 
-    app = create_app(settings)
+    exchanges = Exchanges(settings.heartbeat_s)
+    app = create_app(settings, exchanges=exchanges)
+    draining = Draining(settings, exchanges)
+    server = Server(ServerConfig(settings, app), draining)
 
     def serve() -> int:
-        uvicorn.run(
-            app,
-            host=settings.listen_host,
-            port=settings.listen_port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=settings.drain_timeout_s,
-        )
-        return 0
+        server.run()
+        return draining.exit_code
 
     return serve
 
 
 def _several(settings: GatewaySettings) -> Callable[[], int]:
-    """What serves in several processes. Raises BadTemplate, LibraryUnavailable."""
+    """What serves in several processes. Raises what create_app does."""
     workers.check(settings)
     return partial(workers.serve, settings)
 

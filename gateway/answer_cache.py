@@ -1,17 +1,19 @@
 """Answers of vLLM that are given again to a request that is the same to the byte.
 
 What is kept is what vLLM said; context and citations are put in anew each time. The key is made of
-the model, the whole request with the prompt in it, and the generations that were searched, so that
-a new index never serves an old answer.
+the tenant, the model, the whole request with the prompt in it, and the generations that were
+searched: a new index never serves an old answer, and nobody is served another's.
 """
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 from cachetools import TTLCache
 
+from gateway.access.callers import caller
 from gateway.models import Loaded
-from gateway.upstream import UpstreamAnswer
+from gateway.upstream_answer import UpstreamAnswer
 
 Keep = Callable[[bytes], None]
 _MIB = 2**20
@@ -28,8 +30,8 @@ class AnswerCache:
     @staticmethod
     def key(model: Loaded, path: str, request: bytes, index: str) -> bytes:
         """What makes two requests the same; `index` names what was searched."""
-        parts = (model.name, str(model.swaps), path, index)
-        digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=32)
+        parts = (caller().tenant, model.name, model.swaps, path, index)
+        digest = hashlib.blake2b(msgspec.json.encode(parts), digest_size=32)
         digest.update(b"\0" + request)
         return digest.digest()
 

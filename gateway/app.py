@@ -9,24 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Litestar
+from litestar.datastructures import State
 from litestar.di import Provide
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.access.callers import Caller
-from gateway.admission import admission
+from gateway.access.keyring import configured_keyring
+from gateway.access.ledger import Ledger
+from gateway.access.limits import Limiter
+from gateway.access.local_ledger import LocalLedger
+from gateway.access.machine_ledger import MachineLedger
+from gateway.access.request_guard import RequestGuard
+from gateway.access.shared_ledger import SharedLedger
+from gateway.access.tenant_index import TenantIndex
+from gateway.admission import admission, in_time
 from gateway.answer_cache import AnswerCache
 from gateway.answers import Answers
+from gateway.bounds import Bounds
+from gateway.breaker import Breakers
 from gateway.budget import Budget
+from gateway.deadline import Deadlines
 from gateway.edge import add_request_id, error_response
 from gateway.embeddings import Embeddings
 from gateway.embeddings_server import EmbeddingsServer
 from gateway.encoding import Encoding, LocalEncoding
+from gateway.exchanges import Exchanges
 from gateway.grounding import Grounder
 from gateway.health import Health
 from gateway.models import Models
 from gateway.names import parsed_aliases
-from gateway.processes import encoder_socket
+from gateway.processes import encoder_socket, ledger_socket
 from gateway.prompt import PromptTemplate
 from gateway.remote_encoding import RemoteEncoding
 from gateway.rerank import Ranking
@@ -35,8 +48,11 @@ from gateway.retrieval.cross_encoder import CrossEncoder
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import LocalReranker, RemoteReranker, Reranker
 from gateway.retrieval.retriever import Retriever
+from gateway.retrieval.searches import Searches
+from gateway.retry_budget import RetryBudget
 from gateway.routes import ROUTES
 from gateway.routes.documentation import openapi_config
+from gateway.routing import Care
 from gateway.settings import GatewaySettings
 from gateway.stores.batches import FileBatches
 from gateway.stores.knowledge_bases import KnowledgeBases
@@ -62,31 +78,44 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
     load_encoder: Callable[[], EmbeddingModel] | None = None,
     reranker: Reranker | None = None,
     shared: Path | None = None,
+    exchanges: Exchanges | None = None,
 ) -> Litestar:
     """The application; a test passes its own parts as keywords.
 
     Several processes may serve it: `shared` is the folder with the socket of the one that has the
     encoder, and with the metrics of all.
 
-    Raises BadTemplate, and LibraryUnavailable for a URL of uploads that cannot be used.
+    Raises KeysUnusable where nobody said who may ask, BadTemplate, and LibraryUnavailable for a URL
+    of uploads that cannot be used.
     """
+    keyring = configured_keyring(settings)
+    exchanges = exchanges or Exchanges(settings.heartbeat_s)
     servers = servers or [
         Upstream.connect(settings, url, settings.upstream_api_key) for url in settings.upstream_urls
     ]
     reader = reader or _reader(settings)
     reranker = reranker or _reranker(settings)
     encoding = _encoding(settings, load_encoder, shared)
-    published = Published(reader, encoding, settings.poll_interval_s, settings.knowledge_base)
-    uploads = Uploads(_library(settings), settings.tenant)
+    published = Published(
+        reader,
+        encoding,
+        settings.poll_interval_s,
+        settings.knowledge_base,
+        settings.milvus_timeout_s,
+    )
+    uploads = Uploads(_library(settings), settings.queue_bounds)
     catalogue = Catalogue(settings.all_knowledge_bases, uploads, published.forget)
-    knowledge_bases = KnowledgeBases(reader, published, uploads.tenant)
-    understanding = Understanding(settings.rewrite_timeout_s)
-    retriever = Retriever(reader, encoding, published, settings.tenant, reranker)
+    searches = Searches(reader, settings.queue_bounds)
+    index = TenantIndex(reader, searches, published, settings.all_knowledge_bases)
+    knowledge_bases = KnowledgeBases(index)
+    guard = RequestGuard(settings.tenant)
+    understanding = Understanding(settings.rewrite_timeout_s, guard)
+    retriever = Retriever(index, encoding, published, reranker)
     models = Models(
         servers,
         poll_interval_s=settings.poll_interval_s,
         wait_s=settings.model_wait_s,
-        attempts=settings.upstream_attempts,
+        care=_care(settings, "model"),
         aliases=parsed_aliases(settings.model_aliases),
     )
     grounder = Grounder(
@@ -102,7 +131,7 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
     )
     cache = AnswerCache(settings.answer_cache_mib, settings.answer_cache_ttl_s)
     parts = {
-        "answers": Answers(settings, models, grounder, cache),
+        "answers": Answers(settings, models, grounder, cache, guard),
         "models": models,
         "embeddings": Embeddings(settings, encoding),
         "ranking": Ranking(settings, reranker),
@@ -113,17 +142,22 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
         "files": Files(uploads),
         "max_upload_bytes": settings.max_upload_bytes,
         "health": Health(models, encoding, published, reranker),
+        "exchanges": exchanges,
         "metrics_registry": _metrics_registry(shared),
     }
 
+    ledger = _ledger(settings, shared)
     anybody = Caller(name="anybody", tenant=settings.tenant)
+    admitted = keyring.caller if keyring else lambda _: anybody
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         work = [encoding.start(), _spare_the_collector(encoding)]
-        work += [published.watch(), models.watch()]
+        work += [published.watch(), models.watch(), ledger.run()]
         if reranker is not None:
             work.append(reranker.start())
+        if keyring is not None:
+            work.append(keyring.watch())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -135,6 +169,7 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
                 await reranker.close()
             for server in servers:
                 await server.close()
+            await ledger.close()
             await encoding.close()
             await uploads.close()
             await reader.close()
@@ -144,9 +179,14 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
         dependencies={name: _provided(part) for name, part in parts.items()},
         exception_handlers={Exception: error_response},
         before_send=[add_request_id],
-        middleware=[admission(lambda _: anybody)],
+        middleware=[
+            exchanges.middleware,
+            in_time(Deadlines(settings.request_timeout_s, settings.stream_timeout_s)),
+            admission(admitted, Limiter(settings, ledger)),
+        ],
         lifespan=[lifespan],
         request_max_body_size=settings.max_body_bytes,
+        state=State({"bounds": Bounds(settings)}),
         openapi_config=openapi_config(),
         logging_config=None,
     )
@@ -161,9 +201,23 @@ def _encoding(
     elif shared is not None:
         server = Upstream.connect(settings, "http://encoder/v1", socket=encoder_socket(shared))
     else:
-        return LocalEncoding(load or partial(Encoder.load, settings))
-    asked = EmbeddingsServer(server, settings.encoder_model, settings.upstream_attempts)
+        return LocalEncoding(load or partial(Encoder.load, settings), settings.queue_bounds)
+    asked = EmbeddingsServer(server, settings.encoder_model, _care(settings, "encoder"))
     return RemoteEncoding(asked, settings, is_ours=settings.encoder_url is None)
+
+
+def _ledger(settings: GatewaySettings, shared: Path | None) -> Ledger:
+    """Where a URL is set, there; where workers share a process, there; otherwise here."""
+    if settings.limits_url is not None:
+        # Only who shares limits among hosts needs it, and it takes a while to load.
+        from gateway.access.redis_ledger import RedisLedger  # noqa: PLC0415
+
+        redis = RedisLedger(settings.limits_url.get_secret_value(), settings.limits_timeout_s)
+        return SharedLedger(redis.ask, redis.close, settings.limits_timeout_s)
+    if shared is None:
+        return LocalLedger()
+    machine = MachineLedger(ledger_socket(shared))
+    return SharedLedger(machine.ask, machine.close, settings.limits_timeout_s)
 
 
 def _metrics_registry(shared: Path | None) -> CollectorRegistry:
@@ -207,10 +261,19 @@ def _reranker(settings: GatewaySettings) -> Reranker | None:
         return None
     if settings.reranker_url is None:
         return LocalReranker(
-            partial(CrossEncoder, settings.reranker_model, settings.encoder_device)
+            partial(CrossEncoder, settings.reranker_model, settings.encoder_device),
+            settings.queue_bounds,
         )
     server = Upstream.connect(settings, settings.reranker_url, settings.reranker_api_key)
-    return RemoteReranker(server, settings.reranker_model, settings.upstream_attempts)
+    return RemoteReranker(
+        server, settings.reranker_model, _care(settings, "reranker"), settings.queue_bounds
+    )
+
+
+def _care(settings: GatewaySettings, upstream: str) -> Care:
+    """Each kind of upstream has a budget of its own: one in trouble takes nothing from another."""
+    breakers = Breakers(settings.breaker_failures, settings.breaker_open_s)
+    return Care(settings.upstream_attempts, breakers, RetryBudget(upstream))
 
 
 def _provided(part: Any) -> Provide:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gateway.degraded import DETAIL
 from gateway.markers import markers, markers_in_json
 from gateway.retrieval.selection import Candidate
 from indexer.index.records import Hit
@@ -49,6 +50,11 @@ class Grounding(msgspec.Struct, frozen=True):
     """Everything that was searched for."""
     candidates: Sequence[Candidate] = ()
     """Everything that was found, what the model does not get included."""
+
+    @property
+    def was_searched(self) -> bool:
+        """Whether there was a search: there is none where a part that it needs is away."""
+        return {"milvus", "encoder"}.isdisjoint(self.details.get(DETAIL, ()))
 
     def context(self, invalid_citations: int | None = None) -> dict[str, Any]:
         """The `context` field of a message; see `context`."""

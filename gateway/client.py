@@ -4,15 +4,24 @@ The SDK makes options, headers and URL anew for each request, and its HTTP clien
 redirects and cookies: that costs several times what sending it does.
 """
 
+import asyncio
 import copy
-from typing import Any
+from collections.abc import AsyncIterable
+from typing import Any, cast
 
 import httpx2
 from cachetools import LRUCache
 from openai import AsyncOpenAI
 from openai._models import FinalRequestOptions
 
+from gateway.connection import NotHTTP
+
 _PATHS = 64
+MOST_OF_A_FAILURE = 64 * 1024
+"""Bytes of an error body that are read."""
+MOST_OF_A_LIST = 16 * 1024 * 1024
+_FAILURE_S = 5.0
+"""Longest wait for such a body: its status says most of it."""
 
 
 class Client(AsyncOpenAI):
@@ -65,13 +74,44 @@ class Client(AsyncOpenAI):
 
 
 class _Direct(httpx2.AsyncClient):
-    """Has its transport send each request, and does nothing else."""
+    """Has its transport send each request, and reads what is not handed on as it comes."""
 
     async def send(
         self, request: httpx2.Request, *, stream: bool = False, **_: Any
     ) -> httpx2.Response:
         response = await self._transport.handle_async_request(request)
         response.request = request
-        if not stream:
-            await response.aread()
-        return response
+        if response.is_success and stream:
+            return response
+        try:
+            content = b""
+            if response.is_success:
+                content = await _read(response, MOST_OF_A_LIST)
+            else:
+                content = await _as_far_as_it_came(response)
+        finally:
+            await response.aclose()
+        # The SDK reads it once more, and knows neither bounds nor an error body that breaks off.
+        return httpx2.Response(
+            response.status_code, headers=response.headers, content=content, request=request
+        )
+
+
+async def _read(response: httpx2.Response, most: int) -> bytes:
+    """The body. Raises NotHTTP where it is longer than `most` bytes."""
+    body = bytearray()
+    # The response's own iterators look for compression first, and we ask for none.
+    async for piece in cast(AsyncIterable[bytes], response.stream):
+        body += piece
+        if len(body) > most:
+            raise NotHTTP(f"its answer is longer than {most} bytes")
+    return bytes(body)
+
+
+async def _as_far_as_it_came(response: httpx2.Response) -> bytes:
+    """The body of an error; the status counts also where it is missing."""
+    try:
+        async with asyncio.timeout(_FAILURE_S):
+            return await _read(response, MOST_OF_A_FAILURE)
+    except (TimeoutError, httpx2.TransportError):
+        return b""

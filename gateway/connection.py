@@ -13,24 +13,41 @@ import httpx2
 
 MOST_BUFFERED = 256 * 1024
 """Bytes of an answer that wait for a slow reader before the server has to wait for it too."""
+MOST_BEFORE_BODY = 1024 * 1024
+"""Bytes of a status line and headers; 1xx answers before them count as well."""
 _UNTIL_CLOSED = {b"content-length", b"transfer-encoding"}
 """An answer with none of these headers ends where the connection does (RFC 9112, section 6.3)."""
 
 
 class NotHTTP(httpx2.RemoteProtocolError):
-    """What the server says is no HTTP."""
+    """What the server says is no HTTP, or more of it than anybody reads."""
+
+
+class Unheard(httpx2.RemoteProtocolError):
+    """A connection that had been kept was closed before anything of an answer came on it.
+
+    The server may have closed it as idle in the moment that the request was sent.
+    """
 
 
 class Connection(asyncio.Protocol):
     """Sends a request and reads its answer, one at a time. Errors are httpx2's."""
 
-    def __init__(self, silence_s: float) -> None:
-        """`silence_s` is the longest silence of the server while it is waited for."""
+    def __init__(self, silence_s: float, stall_s: float) -> None:
+        """The longest silences of the server while it is waited for.
+
+        `stall_s` counts once something of the body came, `silence_s` before.
+        """
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.idle_since = 0.0
         """On the loop's clock, in seconds."""
         self._silence_s = silence_s
+        self._stall_s = stall_s
+        self._look_s = min(silence_s, stall_s)
+        self._asked = 0
+        self._bytes_before_body = 0
+        self._has_body = False
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[bytes] = deque()
         self._buffered = 0
@@ -59,7 +76,9 @@ class Connection(asyncio.Protocol):
         Raises httpx2.TransportError.
         """
         self.status, self.headers = 0, []
-        self._has_head = self._is_complete = False
+        self._has_head = self._has_body = self._is_complete = False
+        self._asked += 1
+        self._bytes_before_body = 0
         if self._failure is None and self._transport is not None:
             self._transport.write(request)
         self._heard_at = self._loop.time()
@@ -97,7 +116,7 @@ class Connection(asyncio.Protocol):
         """Until something came."""
         self._waiter = self._loop.create_future()
         if self._alarm is None:
-            self._alarm = self._loop.call_later(self._silence_s, self._look)
+            self._alarm = self._loop.call_later(self._look_s, self._look)
         try:
             await self._waiter
         finally:
@@ -108,12 +127,14 @@ class Connection(asyncio.Protocol):
         self._alarm = None
         if self._waiter is None:
             return
-        silent_s = self._loop.time() - self._heard_at
-        if silent_s >= self._silence_s:
-            self._fail(httpx2.ReadTimeout(f"nothing came for {self._silence_s:.0f} s"))
+        allowed_s = self._stall_s if self._has_body else self._silence_s
+        left_s = self._heard_at + allowed_s - self._loop.time()
+        if left_s <= 0:
+            self._fail(httpx2.ReadTimeout(f"nothing came for {allowed_s:g} s"))
             self.abort()
         else:
-            self._alarm = self._loop.call_later(self._silence_s - silent_s, self._look)
+            # A body may begin meanwhile, and then less is allowed.
+            self._alarm = self._loop.call_later(min(left_s, self._look_s), self._look)
 
     def _fail(self, failure: httpx2.TransportError) -> None:
         self._failure = self._failure or failure
@@ -123,6 +144,11 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _count(self, data: bytes) -> None:
+        self._bytes_before_body += len(data)
+        if self._bytes_before_body > MOST_BEFORE_BODY:
+            raise NotHTTP(f"no head of an answer within {MOST_BEFORE_BODY} bytes")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio's protocol."""
         self._transport = cast(asyncio.Transport, transport)
@@ -131,8 +157,10 @@ class Connection(asyncio.Protocol):
         """Part of asyncio's protocol."""
         self._heard_at = self._loop.time()
         try:
+            if not self._has_head:
+                self._count(data)
             self._parser.feed_data(data)
-        except httptools.HttpParserError as exc:
+        except (httptools.HttpParserError, NotHTTP) as exc:
             self._fail(NotHTTP(str(exc)))
             self.abort()
             return
@@ -147,10 +175,11 @@ class Connection(asyncio.Protocol):
             self._alarm.cancel()
         if self._has_head and _UNTIL_CLOSED.isdisjoint(name for name, _ in self.headers):
             self._is_complete = True
+        reason = f"the server closed the connection{f': {exc}' if exc else ''}"
         if not self._has_head:
-            self._fail(httpx2.RemoteProtocolError("the server closed the connection"))
-        reason = f": {exc}" if exc else ""
-        self._fail(httpx2.ReadError(f"the server closed the connection{reason}"))
+            is_unheard = self._asked > 1 and not self._bytes_before_body
+            self._fail((Unheard if is_unheard else httpx2.RemoteProtocolError)(reason))
+        self._fail(httpx2.ReadError(reason))
 
     def on_message_begin(self) -> None:
         """Part of httptools' protocol."""
@@ -168,6 +197,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Part of httptools' protocol."""
+        self._has_body = True
         self._pieces.append(body)
         self._buffered += len(body)
 

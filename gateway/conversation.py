@@ -5,13 +5,14 @@ that writes its answers. Everything that is not touched stays byte for byte.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from gateway.body import Body
 from gateway.citations import Grounding
+from gateway.errors import InvalidRequest
 from gateway.retrieval.options import RetrievalOptions, read_options
 from gateway.turns import Said
 
@@ -31,10 +32,13 @@ class AnswerShape(Protocol):
     """An answer in the API that the request came in."""
 
     def whole(self, body: bytes) -> bytes:
-        """VLLM's whole answer with context and citations. Raises UpstreamBroken."""
+        """VLLM's whole answer with context and citations. Raises UpstreamFailure."""
 
     def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """VLLM's stream with context and citations; one that breaks off ends with an error."""
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends such a stream where it breaks off."""
 
     def reply(self, text: str, model: str) -> bytes:
         """A whole answer that no model writes: a refusal, or what a dry run found."""
@@ -52,6 +56,12 @@ class Conversation(ABC):
     """Where the prompt stands, for errors about its length."""
     stream_ending: ClassVar[bytes] = b""
     """What stands in the last event of a complete stream; answers without one are not cached."""
+    answer_fields: ClassVar[tuple[str, ...]] = ("max_tokens",)
+    """What says how long an answer may be, what vLLM looks at first first; none asks for none."""
+    usual_answer: ClassVar[int | None] = None
+    """Tokens of an answer where the request says nothing; None is what the model can."""
+    tells_usage_if_asked: ClassVar[bool] = False
+    """Whether a stream tells what it used only where `stream_options` ask for that."""
     grounded_by_default: ClassVar[bool] = True
     """Whether a request that says nothing about retrieval is answered from documents."""
 
@@ -63,6 +73,8 @@ class Conversation(ABC):
         self.retrieval: RetrievalOptions = read_options(
             self.body, asked.retrieval, asks=not self.grounded_by_default
         )
+        self.added: dict[str, Any] = {}
+        """Fields for vLLM that the client did not send, or that stand for what it sent."""
 
     @property
     @abstractmethod
@@ -75,6 +87,11 @@ class Conversation(ABC):
     def param(self, option: str) -> str:
         """What the request calls an option of retrieval, for errors that name it."""
         return f"retrieval.{option}"
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it does no harm when two servers answer the same request."""
+        return True
 
     @property
     def wants_json(self) -> bool:
@@ -126,6 +143,33 @@ class Conversation(ABC):
     @abstractmethod
     def answer_tokens(self, default: int) -> int:
         """How long the answer may get, in tokens: what the client said, or `default`."""
+
+    def asked_tokens(self) -> Iterator[tuple[str, int]]:
+        """Each field that says how long an answer may, or must, be. Raises InvalidRequest."""
+        for name in (*self.answer_fields, "min_tokens"):
+            if (tokens := self.body.get(name, int | None)) is not None:
+                yield name, tokens
+
+    def bound_answer(self, most: float) -> None:
+        """Have vLLM write `most` tokens at most, where the client names no number."""
+        is_named = not all(map(self.body.is_absent, self.answer_fields))
+        if self.answer_fields and not is_named:
+            self.added[self.answer_fields[0]] = int(min(most, self.usual_answer or most))
+
+    def ask_for_usage(self) -> bool:
+        """Have vLLM tell what a stream used; whether the client did not ask for that."""
+        if not self.stream or not self.tells_usage_if_asked:
+            return False
+        try:
+            options = self.body.get("stream_options", dict[str, Any] | None) or {}
+        except InvalidRequest:  # vLLM refuses it
+            return False
+        if options.get("include_usage"):
+            return False
+        # In every chunk it would stand only because of what is added here.
+        options.pop("continuous_usage_stats", None)
+        self.added["stream_options"] = {**options, "include_usage": True}
+        return True
 
     @abstractmethod
     def messages(self, prompt: str | None = None, forgotten: int = 0) -> list[msgspec.Raw]:

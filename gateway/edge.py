@@ -1,7 +1,9 @@
 """The edge to HTTP: failures as responses, ids of requests."""
 
 import logging
+import math
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,7 +12,10 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.exceptions import HTTPException
 from litestar.types import Message, Scope
 
-from gateway.errors import Refused
+from gateway.access.ledger import Standing
+from gateway.access.limit_headers import anthropic_headers, openai_headers
+from gateway.access.limits import admission
+from gateway.errors import RateLimited, Refused
 from gateway.messages.failures import failure_body
 from gateway.verdicts import INTERNAL, error_body, verdict
 
@@ -34,8 +39,12 @@ def error_response(request: Request[Any, Any, Any], failure: Exception) -> Respo
         _log.error("request failed: %s %s", request.method, request.url.path, exc_info=failure)
     elif row.status >= 500:
         _log.warning("answered %d: %s", row.status, failure)
+    if row.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(failure, RateLimited):
+        headers |= _refusal_headers(request.scope, failure)
     if row.retry:
-        headers |= {"retry-after": str(RETRY_AFTER_S), "retry-after-ms": str(RETRY_AFTER_S * 1000)}
+        headers |= _retry_headers(getattr(failure, "retry_after_s", None) or RETRY_AFTER_S)
     content: dict[str, Any] = {"error": error_body(failure)}
     if _is_anthropics(request.scope):
         content = failure_body(failure, _request_id(request.scope))
@@ -55,6 +64,28 @@ async def add_request_id(message: Message, scope: Scope) -> None:
     headers["x-request-id"] = _request_id(scope)
     if _is_anthropics(scope):
         headers["request-id"] = _request_id(scope)
+
+
+def limit_headers(scope: Scope, standings: Mapping[str, tuple[int, Standing]]) -> dict[str, str]:
+    """How the limits of a request stand, as clients of its API read it."""
+    told = anthropic_headers if _is_anthropics(scope) else openai_headers
+    return told(standings)
+
+
+def _refusal_headers(scope: Scope, failure: RateLimited) -> dict[str, str]:
+    headers = {}
+    if admission() is None:  # otherwise whoever lets requests in adds them to each answer
+        headers = limit_headers(scope, failure.standings)
+    if failure.retry_after_s is None:
+        headers["x-should-retry"] = "false"  # the SDK would wait, and get the same
+    return headers
+
+
+def _retry_headers(after_s: float) -> dict[str, str]:
+    return {
+        "retry-after": str(math.ceil(after_s)),
+        "retry-after-ms": str(math.ceil(after_s * 1000)),
+    }
 
 
 def _request_id(scope: Scope) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from gateway.access.limits import admission, spend
 from gateway.body import Body
 from gateway.encoding import Embedded, Encoding, Vector
 from gateway.errors import InvalidRequest
@@ -94,6 +95,7 @@ class Embeddings:
 
         Raises ModelNotFound, and what `embedded_by` does.
         """
+        await spend(content)
         # Megabytes of numbers are read and written here: that is for another thread.
         request = await asyncio.to_thread(EmbeddingRequest.read, content, model)
         self.model.check(request.model)
@@ -101,6 +103,8 @@ class Embeddings:
         dimension = self._dimension(request.dimensions, identity)
         with stages.measure("embed"):
             embedded = await embedded_by(self._encoding, request)
+        if (limited := admission()) is not None:
+            limited.used(embedded.tokens)
         return await asyncio.to_thread(
             written, self.model.name, embedded, dimension, request.encoding_format
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from gateway.encoding import Embedded, Vector
 from gateway.errors import UpstreamFailure, UpstreamRejected, UpstreamUnavailable
-from gateway.routing import Route
+from gateway.routing import Care, Route
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderFailure, EncoderUnavailable, EncodingFailed
 
@@ -36,9 +36,10 @@ class _Answer(msgspec.Struct):
 class EmbeddingsServer:
     """Asks for vectors of one model, once more where the server cannot be reached."""
 
-    def __init__(self, server: Upstream, model: str, attempts: int) -> None:
+    def __init__(self, server: Upstream, model: str, care: Care) -> None:
         self._server = server
-        self._route = Route([server], attempts)
+        self._breaker = care.breakers.of(server)
+        self._route = Route([server], care)
         self._model = model
 
     async def entry(self) -> Mapping[str, Any]:
@@ -50,6 +51,7 @@ class EmbeddingsServer:
             served = await self._server.models()
         except UpstreamFailure as exc:
             raise _translated(exc) from exc
+        self._breaker.was_reached()
         return next((each.fields for each in served if each.id == self._model), {})
 
     async def embedded(

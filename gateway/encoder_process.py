@@ -20,8 +20,10 @@ from litestar.di import NamedDependency, Provide
 from gateway.edge import error_response
 from gateway.embeddings import EmbeddingRequest, embedded_by, written
 from gateway.encoding import IDENTITY_FIELD, QUERIES_PATH, Embedded, LocalEncoding
+from gateway.exchanges import Exchanges
 from gateway.processes import encoder_socket, end_with_parent, ignore_signals, log_to_stderr
 from gateway.settings import GatewaySettings
+from gateway.waiting import QueueBounds
 from indexer.index.embedding import EmbeddingModel, Encoder
 
 
@@ -59,9 +61,12 @@ async def queries(
     return _json(written(asked.model, embedded, encoding.identity.dimension, "base64"))
 
 
-def create_encoder_app(load: Callable[[], EmbeddingModel]) -> Litestar:
+def create_encoder_app(
+    load: Callable[[], EmbeddingModel],
+    bounds: QueueBounds = QueueBounds(),  # noqa: B008 - immutable
+) -> Litestar:
     """The application; `load` takes seconds, and raises EncoderUnavailable."""
-    encoding = LocalEncoding(load)
+    encoding = LocalEncoding(load, bounds)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -77,6 +82,8 @@ def create_encoder_app(load: Callable[[], EmbeddingModel]) -> Litestar:
         route_handlers=[models, embeddings, queries],
         dependencies={"encoding": Provide(lambda: encoding, sync_to_thread=False)},
         exception_handlers={Exception: error_response},
+        # Workers count their own requests.
+        middleware=[Exchanges(counted=False).middleware],
         lifespan=[lifespan],
         request_max_body_size=None,  # the workers have looked at it
         openapi_config=None,
@@ -96,7 +103,7 @@ def serve(settings: GatewaySettings, folder: Path, lifeline: Connection) -> None
     ignore_signals()
     log_to_stderr(settings)
     config = uvicorn.Config(
-        create_encoder_app(partial(Encoder.load, settings)),
+        create_encoder_app(partial(Encoder.load, settings), settings.queue_bounds),
         uds=str(encoder_socket(folder)),
         log_config=None,
         access_log=False,

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.batching import Batcher
+from gateway.batching import Batcher, take_short_turns
+from gateway.waiting import QueueBounds
 from indexer.index.embedding import EmbeddingModel
 from indexer.index.errors import EncoderUnavailable, TokensInvalid
 from indexer.index.records import EncoderIdentity
@@ -77,13 +78,14 @@ class Encoding(Protocol):
     async def queries(self, texts: Sequence[str]) -> list[Vector]:
         """The vector of each question, with the prefix of questions, batched with what waits.
 
-        Raises EncoderUnavailable, EncodingFailed.
+        Raises EncoderUnavailable, EncodingFailed, Overloaded.
         """
 
     async def texts(self, texts: Sequence[str], prefix: str = "") -> Embedded:
         """The vector of each text of a client with `prefix` before it, however many there are.
 
-        Raises EncoderUnavailable, EncodingFailed, and InvalidRequest for what a server refuses.
+        Raises EncoderUnavailable, EncodingFailed, Overloaded, and InvalidRequest for what a server
+        refuses.
         """
 
     async def arrays(self, arrays: Sequence[Sequence[int]], prefix: str = "") -> Embedded:
@@ -101,15 +103,36 @@ class LocalEncoding:
 
     swaps = 0
 
-    def __init__(self, load: Callable[[], EmbeddingModel]) -> None:
-        """`load` takes seconds, and raises EncoderUnavailable."""
+    def __init__(
+        self,
+        load: Callable[[], EmbeddingModel],
+        bounds: QueueBounds = QueueBounds(),  # noqa: B008 - immutable
+    ) -> None:
+        """`load` takes seconds, and raises EncoderUnavailable; `bounds` are those of each queue."""
         self._load = load
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         self._encoder: EmbeddingModel | None = None
         self._trouble = EncoderUnavailable("the embedding model is still loading")
-        # Each has one call in the thread at a time, so the two take turns.
-        self._queries = Batcher(self._embed_queries, self._thread, QUERIES_AT_ONCE)
-        self._texts = Batcher(self._embed_texts, self._thread, TEXTS_AT_ONCE)
+        # Each has one call in the thread at a time, so they take turns.
+        self._queries = Batcher[str, Vector](
+            "questions",
+            self._embed_queries,
+            self._thread,
+            QUERIES_AT_ONCE,
+            bounds=bounds,
+            may_be_of_one=_may_be_of_one,
+        )
+        self._texts = Batcher[str, tuple[Vector, int]](
+            "texts",
+            self._embed_texts,
+            self._thread,
+            TEXTS_AT_ONCE,
+            bounds=bounds,
+            may_be_of_one=_may_be_of_one,
+        )
+        self._arrays = Batcher[Sequence[Sequence[int]], list[str]](
+            "tokens", self._decode, self._thread, 1, bounds=bounds
+        )
 
     async def start(self) -> None:
         """Load the model; until then everything else raises EncoderUnavailable."""
@@ -120,6 +143,7 @@ class LocalEncoding:
             _log.error("%s", exc)
             self._trouble = exc
             return
+        take_short_turns()
         self._encoder = encoder
         _log.info("embedding model %s is loaded", encoder.identity.model)
 
@@ -142,21 +166,20 @@ class LocalEncoding:
         return stored.differences(self.identity)
 
     async def queries(self, texts: Sequence[str]) -> list[Vector]:
-        """The vector of each question. Raises EncoderUnavailable, EncodingFailed."""
+        """The vector of each question. Raises EncoderUnavailable, EncodingFailed, Overloaded."""
         self.check()
-        return await asyncio.gather(*map(self._queries.submit, texts))
+        return await self._queries.submit_all(texts)
 
     async def texts(self, texts: Sequence[str], prefix: str = "") -> Embedded:
         """The vector of each text.
 
         They go slice by slice: others get in between, and a caller that is cancelled frees the
-        rest. Raises EncoderUnavailable, EncodingFailed.
+        rest. Raises EncoderUnavailable, EncodingFailed, Overloaded.
         """
         self.check()
         embedded: list[tuple[Vector, int]] = []
         for slice_ in slices(texts):
-            waiting = [self._texts.submit(prefix + text) for text in slice_]
-            embedded += await asyncio.gather(*waiting)
+            embedded += await self._texts.submit_all([prefix + text for text in slice_])
         return Embedded([vector for vector, _ in embedded], sum(count for _, count in embedded))
 
     async def arrays(self, arrays: Sequence[Sequence[int]], prefix: str = "") -> Embedded:
@@ -164,13 +187,12 @@ class LocalEncoding:
         return await self.texts(await self._decoded(arrays), prefix)
 
     async def _decoded(self, arrays: Sequence[Sequence[int]]) -> list[str]:
-        decode, loop = self._loaded().decode, asyncio.get_running_loop()
+        self.check()
         texts: list[str] = []
         for start in range(0, len(arrays), ARRAYS_AT_ONCE):
             slice_ = arrays[start : start + ARRAYS_AT_ONCE]
             try:
-                # In the encoder's thread: a tokenizer is not for two threads at once.
-                texts += await loop.run_in_executor(self._thread, decode, slice_)
+                texts += await self._arrays.submit(slice_)
             except TokensInvalid as exc:
                 raise TokensInvalid(str(exc), start + exc.place) from exc
         return texts
@@ -184,12 +206,21 @@ class LocalEncoding:
             raise self._trouble
         return self._encoder
 
+    def _decode(self, slices: list[Sequence[Sequence[int]]]) -> list[list[str]]:
+        """In the encoder's thread as well: a tokenizer is not for two threads at once."""
+        return [self._loaded().decode(slice_) for slice_ in slices]
+
     def _embed_queries(self, texts: list[str]) -> list[Vector]:
         return list(self._loaded().encode_queries(texts))
 
     def _embed_texts(self, texts: list[str]) -> list[tuple[Vector, int]]:
         encoder = self._loaded()
         return list(zip(encoder.encode_texts(texts), encoder.count_tokens(texts), strict=True))
+
+
+def _may_be_of_one(failure: Exception) -> bool:
+    """Whether one text may be why several were not embedded."""
+    return not isinstance(failure, EncoderUnavailable)
 
 
 def slices(texts: Sequence[str]) -> Iterator[list[str]]:

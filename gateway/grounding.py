@@ -8,6 +8,7 @@ import msgspec
 from gateway.budget import Budget, Fitted
 from gateway.citations import Grounding
 from gateway.conversation import Conversation
+from gateway.degraded import DETAIL, UNSEARCHED, Part, degraded, searching_part
 from gateway.errors import InvalidRequest, NothingFound
 from gateway.models import Loaded
 from gateway.retrieval.catalogue import Catalogue
@@ -28,6 +29,8 @@ class Ground(msgspec.Struct, frozen=True):
     """Whether the answer is the configured refusal, and the model is not asked."""
     index: str
     """Which states of which knowledge bases were searched."""
+    away: tuple[Part, ...] = ()
+    """Parts that were to take part and could not."""
 
 
 class Grounder:
@@ -58,6 +61,7 @@ class Grounder:
             neighbours=settings.neighbours,
             document_share=settings.document_share,
             when_nothing_found=settings.when_nothing_found,
+            when_unavailable=settings.when_unavailable,
         )
 
     def wanted(self, conversation: Conversation) -> bool:
@@ -71,7 +75,7 @@ class Grounder:
         """Find what the question is about, and put into the conversation what fits.
 
         Raises GatewayFailure, IndexFailure and FilterInvalid: an answer that should stand on
-        documents and cannot is no answer.
+        documents and cannot is no answer, unless the client or the operator has said that it is.
         """
         options = conversation.retrieval
         wanted = self._wanted.with_options(options, conversation.param("filters"))
@@ -80,12 +84,14 @@ class Grounder:
         stores = await self._catalogue.searchable(
             options.vector_store_ids, conversation.param("vector_store_ids")
         )
+        if wanted.when_nothing_found != "answer" or options.dry_run:
+            wanted = msgspec.structs.replace(wanted, when_unavailable="fail")
         wanted = msgspec.structs.replace(wanted, stores=stores)
         with stages.measure("rewrite"):
             understood = await self._understanding.queries(
                 conversation, model, options.num_queries or self._num_queries
             )
-        found = await self._retriever.retrieve(understood.queries, wanted, stages)
+        found = await self._found(understood.queries, wanted, stages)
         refuses = not found.hits and wanted.when_nothing_found == "refuse"
         fails = not found.hits and wanted.when_nothing_found == "fail"
         if fails and not options.dry_run:
@@ -96,6 +102,8 @@ class Grounder:
                 fitted = await self._budget.fit(conversation, found.hits, model)
             conversation.augment(fitted.prompt, fitted.forgotten)
         details: dict[str, Any] = {}
+        if found.away:
+            details[DETAIL] = found.away
         if left_out := _left_out(fitted):
             details["left_out"] = left_out
         if wanted.explain:
@@ -111,7 +119,15 @@ class Grounder:
             understood.queries,
             found.candidates,
         )
-        return Ground(grounding, refuses, self._retriever.versions(stores))
+        return Ground(grounding, refuses, self._retriever.versions(stores), found.away)
+
+    async def _found(self, questions: Sequence[str], wanted: Wanted, stages: Stages) -> Retrieved:
+        try:
+            return await self._retriever.retrieve(questions, wanted, stages)
+        except UNSEARCHED as exc:
+            if wanted.when_unavailable == "fail":
+                raise
+            return Retrieved(hits=[], away=degraded(searching_part(exc), exc))
 
 
 def _left_out(fitted: Fitted) -> dict[str, int]:

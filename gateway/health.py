@@ -1,4 +1,8 @@
-"""Whether every part that an answer needs is there, and which one is not."""
+"""Whether every part that an answer needs is there, and which one is not.
+
+Who asks is never kept waiting: a part that does not answer soon is one that is not there. However
+many ask at the same time, each part is asked once for all of them.
+"""
 
 import asyncio
 import contextlib
@@ -11,6 +15,9 @@ from gateway.models import Models
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
 from indexer.index.errors import EncoderUnavailable, IndexFailure
+
+LOOK_S = 2.0
+"""Longest wait for any part; who probes the gateway does not wait for much longer."""
 
 
 class Health:
@@ -27,9 +34,15 @@ class Health:
         self._encoding = encoding
         self._published = published
         self._rerank_model = reranker
+        self._looking: asyncio.Task[dict[str, str]] | None = None
 
     async def missing(self) -> dict[str, str]:
         """The parts that are not there, with the reason; empty when the gateway is ready."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> dict[str, str]:
         parts = {
             "vllm": self._vllm(),
             "encoder": self._encoder(),
@@ -42,6 +55,13 @@ class Health:
     async def _vllm(self) -> None:
         if not await self._models.refresh():
             raise UpstreamUnavailable("the model server has no model loaded yet")
+        if self._models.none_may_be_asked:
+            raise UpstreamUnavailable("; ".join(self.troubles.values()))
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is the matter with vLLM servers that others stand in for, by their URL."""
+        return self._models.troubles()
 
     async def _encoder(self) -> None:
         self._encoding.check()
@@ -52,12 +72,15 @@ class Health:
 
     async def _milvus(self) -> None:
         with contextlib.suppress(EncoderUnavailable):  # that is the encoder's trouble
-            await self._published.refresh(self._published.default)
+            await self._published.check()
 
 
 async def _reason(check: Coroutine[Any, Any, None]) -> str:
     try:
-        await check
+        async with asyncio.timeout(LOOK_S):
+            await check
+    except TimeoutError:
+        return f"it did not answer within {LOOK_S:g} s"
     except (UpstreamFailure, IndexFailure) as exc:
         return str(exc)
     return ""

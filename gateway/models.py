@@ -11,13 +11,17 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import ModelNotFound, UpstreamFailure, UpstreamUnavailable
+from gateway.access.permissions import may_ask, model_not_found, usual_model
+from gateway.deadline import entered, within
+from gateway.errors import UpstreamFailure, UpstreamUnavailable
 from gateway.names import DEFAULT_MODEL, named
-from gateway.routing import Route, by_affinity
+from gateway.routing import Care, Route, by_affinity
 from gateway.upstream import ServedModel, Upstream
 
 _LOOK_S = 0.25
 """Between looks at vLLM while a request waits for it."""
+_LEAST_S = 1.0
+"""What one look may take also where nothing is waited for."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +48,15 @@ class Models:
         *,
         poll_interval_s: float,
         wait_s: float = 0.0,
-        attempts: int = 1,
+        care: Care | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         """A request waits up to `wait_s` while nothing is loaded."""
         self._servers = servers
         self._poll_interval_s = poll_interval_s
         self._wait_s = wait_s
-        self._attempts = attempts
+        self._care = msgspec.structs.replace(care or Care(), on_failure=self._forget)
+        self._breakers = self._care.breakers
         self.aliases = dict(aliases or {})
         self._served: dict[Upstream, list[ServedModel]] = {server: [] for server in servers}
         self._refreshing: asyncio.Task[None] | None = None
@@ -65,6 +70,7 @@ class Models:
             served: list[ServedModel] = []
             try:
                 served = await server.models()
+                self._breakers.of(server).was_reached()
             except UpstreamFailure as exc:
                 failures.append(exc)
             self._remember(server, served)
@@ -83,7 +89,7 @@ class Models:
         return list(models.values())
 
     async def listed(self) -> list[dict[str, Any]]:
-        """Entries as clients see them: what is served, `default`, and the aliases.
+        """Entries of what is served, `default`, and the aliases, as far as the caller may ask them.
 
         Raises UpstreamFailure.
         """
@@ -92,9 +98,9 @@ class Models:
             name: self._find(named(name, self.aliases).model)
             for name in (DEFAULT_MODEL, *self.aliases)
         }
+        names = [*((each.id, each) for each in served), *meant.items()]
         return [
-            *(self._entry(model, model.id) for model in served),
-            *(self._entry(model, name) for name, model in meant.items() if model is not None),
+            self._entry(model, name) for name, model in names if model is not None and may_ask(name)
         ]
 
     async def entry(self, requested: str) -> dict[str, Any]:
@@ -109,27 +115,48 @@ class Models:
         """The model that a client asked for, and where requests that begin with `opening` go.
 
         Raises UpstreamUnavailable while nothing is loaded, ModelNotFound for another name than
-        those that are.
+        those that are and that the caller may ask.
         """
-        wanted = named(requested or DEFAULT_MODEL, self.aliases).model
+        requested = requested or usual_model()
+        # A name that it may not ask is one that nothing has, and that is found out as late.
+        wanted = named(requested, self.aliases).model if may_ask(requested) else ""
         if self._find(wanted) is None:
             await self._waited(wanted)
         if (model := self._find(wanted)) is None:
-            names = ", ".join([DEFAULT_MODEL, *self.aliases, *(each.id for each in self.served)])
-            raise ModelNotFound(f"The model {requested!r} does not exist. There are: {names}.")
+            known = (DEFAULT_MODEL, *self.aliases, *(each.id for each in self.served))
+            raise model_not_found(requested, known)
         servers = [
             server
             for server, served in self._served.items()
             if any(each.id == model.id for each in served)
         ]
+        if not any(self._breakers.of(server).may_be_asked for server in servers):
+            raise self._breakers.refusal(servers)
         if len(servers) > 1:  # what a request begins with may be megabytes of images
             servers = by_affinity(servers, opening())
-        route = Route(servers, self._attempts, self._forget)
+        route = Route(servers, self._care)
         return Loaded(model.id, route, self._max_model_len(model), self._swaps)
 
     def everywhere(self) -> Sequence[Upstream]:
         """All servers: for what one of them has kept, such as a response."""
         return self._servers
+
+    @property
+    def none_may_be_asked(self) -> bool:
+        """Whether no server that serves something is asked, since each fails at every request."""
+        return not any(
+            served and not self._breakers.of(server).trouble
+            for server, served in self._served.items()
+        )
+
+    def troubles(self) -> dict[str, str]:
+        """What is the matter with each server that is not asked, by its URL."""
+        reasons = {
+            server.name: self._breakers.of(server).trouble
+            or ("" if served else "it serves nothing")
+            for server, served in self._served.items()
+        }
+        return {name: reason for name, reason in reasons.items() if reason}
 
     async def watch(self) -> None:
         """Ask again every few seconds, for as long as the task lives."""
@@ -143,18 +170,24 @@ class Models:
 
         Raises UpstreamFailure when a server stays away for too long: it may be the one.
         """
-        ends = asyncio.get_running_loop().time() + self._wait_s
+        entered("model")
+        loop = asyncio.get_running_loop()
+        # Half of the time, so that there is some left to say why.
+        ends = loop.time() + within(self._wait_s, share=0.5)
         while True:
             failure: UpstreamFailure = UpstreamUnavailable(
                 "the model server has no model loaded yet"
             )
             try:
-                await self._refreshed_once()
+                async with asyncio.timeout_at(max(ends, loop.time() + within(_LEAST_S, share=0.5))):
+                    await self._refreshed_once()
+            except TimeoutError:
+                failure = UpstreamUnavailable("the model server does not say what it serves")
             except UpstreamFailure as exc:
                 failure = exc
             if self._find(wanted) is not None or all(self._served.values()):
                 return
-            if asyncio.get_running_loop().time() + _LOOK_S > ends:
+            if loop.time() + _LOOK_S > ends:
                 raise failure
             await asyncio.sleep(_LOOK_S)
 
@@ -166,6 +199,7 @@ class Models:
 
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(refresh())
+            self._refreshing.add_done_callback(_noticed)
         await asyncio.shield(self._refreshing)
 
     def _find(self, name: str) -> ServedModel | None:
@@ -196,6 +230,12 @@ class Models:
             self._swaps += 1
             _log.info("models served by %s: %s", server.name, ", ".join(now) or "none")
         self._served[server] = served
+
+
+def _noticed(refreshing: "asyncio.Task[None]") -> None:
+    """Who waited for it may have left: nobody else asks how it ended."""
+    if not refreshing.cancelled():
+        refreshing.exception()
 
 
 def _told_length(model: ServedModel, served: Sequence[ServedModel]) -> int | None:

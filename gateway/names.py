@@ -24,8 +24,8 @@ class Named(msgspec.Struct, frozen=True):
 
 def named(requested: str, aliases: Mapping[str, str]) -> Named:
     """What `requested` means; an alias may stand for a name with an ending."""
-    name, retrieval = _without_ending(requested)
-    name, by_alias = _without_ending(aliases.get(name, name))
+    name, retrieval = without_ending(requested)
+    name, by_alias = without_ending(aliases.get(name, name))
     return Named(name, by_alias if retrieval is None else retrieval)
 
 
@@ -42,12 +42,13 @@ def parsed_aliases(said: str) -> dict[str, str]:
         if name in aliases or name == DEFAULT_MODEL:
             raise ValueError("one of its names has a meaning already")
         aliases[name] = target
-    if any(_without_ending(target)[0] in aliases for target in aliases.values()):
+    if any(without_ending(target)[0] in aliases for target in aliases.values()):
         raise ValueError("an alias in it means another alias")
     return aliases
 
 
-def _without_ending(name: str) -> tuple[str, bool | None]:
+def without_ending(name: str) -> tuple[str, bool | None]:
+    """`name` without the ending that switches retrieval, and what that says."""
     for ending, retrieval in _ENDINGS.items():
         if name.endswith(ending):
             return name.removesuffix(ending), retrieval

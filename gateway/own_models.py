@@ -2,7 +2,7 @@
 
 import msgspec
 
-from gateway.errors import ModelNotFound
+from gateway.access.permissions import may_ask, model_not_found
 from gateway.names import DEFAULT_MODEL
 
 
@@ -20,9 +20,6 @@ class OwnModel(msgspec.Struct, frozen=True):
         return cls(name or source.rstrip("/").rpartition("/")[2] or source, source)
 
     def check(self, requested: str) -> None:
-        """Raises ModelNotFound where `requested` means another model."""
-        if requested not in (self.name, self.source, DEFAULT_MODEL):
-            raise ModelNotFound(
-                f"The model {requested!r} does not exist here. There are: "
-                f"{DEFAULT_MODEL}, {self.name}."
-            )
+        """Raises ModelNotFound where `requested` is no name of it, or none that may be asked."""
+        if requested not in (self.name, self.source, DEFAULT_MODEL) or not may_ask(requested):
+            raise model_not_found(requested, (DEFAULT_MODEL, self.name))

@@ -40,18 +40,27 @@ def release_signals() -> None:
 
 
 def log_to_stderr(settings: GatewaySettings) -> None:
-    """Log as the settings say."""
+    """Log as the settings say; of libraries only what is wrong.
+
+    At lower levels they log what they are given, prompts and documents among it.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(
-        level=settings.log_level.upper(),
+        level=max(level, logging.WARNING),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    for chatty in ("httpx2", "sentence_transformers"):  # a line for each poll of vLLM
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for ours in ("gateway", "indexer", "uvicorn"):
+        logging.getLogger(ours).setLevel(level)
 
 
 def encoder_socket(folder: Path) -> Path:
     """Where the encoder process listens; `folder` is the one that the processes share."""
     return folder / "encoder.sock"
+
+
+def ledger_socket(folder: Path) -> Path:
+    """Where the process that watches over the workers can be asked for their limits."""
+    return folder / "ledger.sock"
 
 
 def end_with_parent(lifeline: Connection, folder: Path, end: Callable[[], None]) -> None:

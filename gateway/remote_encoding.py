@@ -42,6 +42,13 @@ NOTHING: Mapping[str, Any] = {}
 _log = logging.getLogger(__name__)
 
 
+class _Slice(msgspec.Struct, frozen=True, eq=False):
+    """Texts, or arrays of token ids, of one client."""
+
+    inputs: Sequence[str] | Sequence[Sequence[int]]
+    options: Mapping[str, Any]
+
+
 class RemoteEncoding:
     """An encoder that is asked over HTTP."""
 
@@ -57,8 +64,18 @@ class RemoteEncoding:
             self._query_prefix = documented_query_prefix(self._model)
         self._passage_prefix = settings.encoder_passage_prefix or ""
         self._poll_interval_s = settings.poll_interval_s
-        self._queries = AsyncBatcher(self._embed_queries, QUERIES_AT_ONCE, REQUESTS_AT_ONCE)
-        self._texts_under_way = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        bounds = settings.queue_bounds
+        self._queries = AsyncBatcher[str, Vector](
+            "questions",
+            self._embed_queries,
+            QUERIES_AT_ONCE,
+            REQUESTS_AT_ONCE,
+            bounds=bounds,
+            may_be_of_one=_may_be_of_one,
+        )
+        self._slices = AsyncBatcher[_Slice, Embedded](
+            "texts", self._embed_slices, 1, REQUESTS_AT_ONCE, bounds=bounds
+        )
         self.swaps = 0
         self._identity: EncoderIdentity | None = None
         self._last_identity: EncoderIdentity | None = None
@@ -121,18 +138,18 @@ class RemoteEncoding:
         return []
 
     async def queries(self, texts: Sequence[str]) -> list[Vector]:
-        """The vector of each question. Raises EncoderUnavailable, EncodingFailed."""
+        """The vector of each question. Raises EncoderUnavailable, EncodingFailed, Overloaded."""
         self.check()
-        vectors = await asyncio.gather(*map(self._queries.submit, texts))
-        for vector in vectors:
-            if isinstance(vector, EncodingFailed):
-                raise vector
-        return [vector for vector in vectors if not isinstance(vector, EncodingFailed)]
+        try:
+            return await self._queries.submit_all(texts)
+        except UpstreamRejected as exc:
+            raise EncodingFailed(f"the embeddings server refuses the question: {exc}") from exc
 
     async def texts(self, texts: Sequence[str], prefix: str = "") -> Embedded:
         """The vector of each text, slice by slice: a caller that is cancelled frees the rest.
 
-        Raises EncoderUnavailable, EncodingFailed, and InvalidRequest for what is refused.
+        Raises EncoderUnavailable, EncodingFailed, Overloaded, and InvalidRequest for what is
+        refused.
         """
         self.check()
         vectors: list[Vector] = []
@@ -161,28 +178,24 @@ class RemoteEncoding:
         """Close every connection."""
         await self._server.close()
 
-    async def _embed_queries(self, texts: list[str]) -> list[Vector | EncodingFailed]:
-        try:
-            if self._is_ours:
-                return [*(await self._asked(QUERIES_PATH, texts)).vectors]
-            prefix = self.identity.query_prefix
-            return [*(await self._asked(TEXTS_PATH, [prefix + text for text in texts])).vectors]
-        except UpstreamRejected as exc:
-            if len(texts) == 1:
-                return [EncodingFailed(f"the embeddings server refuses the question: {exc}")]
-        # Which of them it refuses is not known; the others have nothing to do with that.
-        return [each for text in texts for each in await self._embed_queries([text])]
+    async def _embed_queries(self, texts: list[str]) -> list[Vector]:
+        if self._is_ours:
+            return (await self._asked(QUERIES_PATH, texts)).vectors
+        prefix = self.identity.query_prefix
+        return (await self._asked(TEXTS_PATH, [prefix + text for text in texts])).vectors
 
     async def _of_client(
         self,
         inputs: Sequence[str] | Sequence[Sequence[int]],
         options: Mapping[str, Any] = NOTHING,
     ) -> Embedded:
-        async with self._texts_under_way:
-            try:
-                return await self._asked(TEXTS_PATH, inputs, options)
-            except UpstreamRejected as exc:
-                raise InvalidRequest(str(exc), exc.param or "input") from exc
+        try:
+            return await self._slices.submit(_Slice(inputs, options))
+        except UpstreamRejected as exc:
+            raise InvalidRequest(exc.message, exc.param or "input") from exc
+
+    async def _embed_slices(self, slices_: list["_Slice"]) -> list[Embedded]:
+        return [await self._asked(TEXTS_PATH, each.inputs, each.options) for each in slices_]
 
     async def _asked(
         self,
@@ -248,3 +261,9 @@ class RemoteEncoding:
         self._identity = None
         self._trouble = EncoderUnavailable(str(failure))
         self._proven.clear()
+
+
+def _may_be_of_one(failure: Exception) -> bool:
+    """Whether one text may be why the server answered for several with an error."""
+    told = failure.__cause__ if isinstance(failure, EncodingFailed) else failure
+    return isinstance(told, UpstreamRejected)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from gateway.access.limits import spend
 from gateway.body import Body
 from gateway.errors import InvalidRequest, ModelNotFound, UpstreamBroken, UpstreamRejected
 from gateway.own_models import OwnModel
@@ -88,6 +89,7 @@ class Ranking:
         """
         if self._reranker is None:
             raise ModelNotFound("No reranking model is configured here.")
+        await spend(content)
         # It may be megabytes: that is for another thread.
         request = await asyncio.to_thread(RerankRequest.read, content)
         self._model.check(request.model)
@@ -100,8 +102,10 @@ class Ranking:
             return await reranker.scores(request.query, request.documents)
         except UpstreamBroken as exc:
             # Elsewhere what a server refuses is the gateway's fault; these texts are the client's.
-            if isinstance(exc.__cause__, UpstreamRejected) and exc.__cause__.status in _REFUSALS:
-                raise InvalidRequest(str(exc), "documents") from exc
+            refusal = exc.__cause__
+            if isinstance(refusal, UpstreamRejected) and refusal.status in _REFUSALS:
+                said = f"the rerank server: {refusal.message}"
+                raise InvalidRequest(said, "documents") from exc
             raise
 
     def _ranking(self, request: RerankRequest, scores: Sequence[float]) -> _Ranking:

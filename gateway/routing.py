@@ -4,6 +4,7 @@ Requests of one conversation go to the same server while it is healthy, since th
 beginning before. Before the first byte of an answer nothing is lost by asking another.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
@@ -11,18 +12,22 @@ from typing import TypeVar
 import msgspec
 from tenacity import (
     AsyncRetrying,
+    RetryCallState,
     retry_if_exception,
-    stop_after_attempt,
     wait_random_exponential,
 )
 
+from gateway.breaker import Breakers
+from gateway.deadline import left_s
 from gateway.errors import (
     UpstreamBroken,
     UpstreamFailure,
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from gateway.upstream import Count, Upstream, UpstreamAnswer
+from gateway.retry_budget import RetryBudget
+from gateway.upstream import Count, Upstream
+from gateway.upstream_answer import UpstreamAnswer
 
 PATIENCE_S = 10.0
 """Longest wait for the first byte before a client gets the headers of its answer."""
@@ -30,64 +35,102 @@ PATIENCE_S = 10.0
 T = TypeVar("T")
 
 
+class Care(msgspec.Struct, frozen=True):
+    """What is known of servers that answer the same requests, and what is done when they fail."""
+
+    attempts: int = 1
+    breakers: Breakers = msgspec.field(default_factory=Breakers)
+    budget: RetryBudget = msgspec.field(default_factory=lambda: RetryBudget("model"))
+    on_failure: Callable[[Upstream], None] = lambda _: None
+    """Told of each server that does not answer."""
+
+
 class Route(msgspec.Struct, frozen=True):
     """The servers that may answer a request, the one to ask first first."""
 
     servers: Sequence[Upstream]
-    attempts: int = 1
-    on_failure: Callable[[Upstream], None] = lambda _: None
-    """Told of each server that does not answer."""
+    care: Care = msgspec.field(default_factory=Care)
 
-    async def post(self, path: str, content: bytes) -> UpstreamAnswer:
+    async def post(
+        self, path: str, content: bytes, *, is_stream: bool = False, may_repeat: bool = True
+    ) -> UpstreamAnswer:
         """The answer to `content`, JSON, whose first piece is there; the caller closes it.
 
-        It is sent again while a server cannot be reached, and to another one where a server fails
-        before the first piece. Raises UpstreamFailure.
+        `may_repeat` says whether it does no harm when two servers answer the same request. It is
+        sent again where no server has taken it, and to another one where a server that may have
+        taken it fails before the first piece. Raises UpstreamFailure.
         """
 
         async def begun(server: Upstream) -> UpstreamAnswer:
-            answer = await server.post(path, content)
+            breaker = self.care.breakers.of(server)
+            breaker.asked()
             try:
-                await answer.begin(PATIENCE_S)
-            except BaseException:
-                await answer.close()
+                answer = await self._begun(server, path, content, is_stream=is_stream)
+            except UpstreamFailure as exc:
+                breaker.failed(exc)
                 raise
+            except asyncio.CancelledError:
+                if left_s() <= 0:
+                    breaker.failed()
+                else:
+                    breaker.given_up()
+                raise
+            breaker.answers()
+            answer.witness = breaker
             return answer
 
-        return await self._first_that_answers(begun)
+        return await self._first_that_answers(begun, may_repeat=may_repeat)
 
     async def tokenize(self, content: bytes) -> Count:
         """How long a chat is, as vLLM counts; asked as an answer is. Raises UpstreamFailure."""
 
+        # An answer needs no count, so a server that cannot count is not in trouble.
         async def counted(server: Upstream) -> Count:
             return await server.tokenize(content)
 
         return await self._first_that_answers(counted)
 
-    async def _first_that_answers(self, ask: Callable[[Upstream], Awaitable[T]]) -> T:
+    async def _begun(
+        self, server: Upstream, path: str, content: bytes, *, is_stream: bool
+    ) -> UpstreamAnswer:
+        answer = await server.post(path, content)
+        try:
+            if is_stream:
+                await answer.check_is_stream()
+            await answer.begin(PATIENCE_S)
+        except BaseException:
+            await answer.close()
+            raise
+        return answer
+
+    async def _first_that_answers(
+        self, ask: Callable[[Upstream], Awaitable[T]], *, may_repeat: bool = True
+    ) -> T:
         asked = 0
+        self.care.budget.deposit()
 
         async def attempted() -> T:
             nonlocal asked
-            server = self.servers[asked % len(self.servers)]
-            asked += 1
+            server, asked = self._next(asked)
             try:
                 return await ask(server)
             except UpstreamUnavailable:
-                self.on_failure(server)
+                self.care.on_failure(server)
                 raise
 
         def again(failure: BaseException) -> bool:
-            return self._may_be_tried_again(failure, asked)
+            return self._may_be_tried_again(failure, asked, may_repeat=may_repeat)
 
         try:
             return await attempted()
         except UpstreamFailure as exc:
+            if not again(exc):
+                raise
             first: UpstreamFailure | None = exc
         # Few requests come here: making it costs as much as sending the request.
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(again),
-            stop=stop_after_attempt(max(self.attempts, len(self.servers))),
+            stop=self._is_enough,
             wait=wait_random_exponential(multiplier=0.1, max=2),
             reraise=True,
         ):
@@ -98,15 +141,46 @@ class Route(msgspec.Struct, frozen=True):
                 return await attempted()
         raise AssertionError("unreachable: tenacity returns or raises")
 
-    def _may_be_tried_again(self, failure: BaseException, asked: int) -> bool:
-        if isinstance(failure, UpstreamUnavailable):
+    def _next(self, asked: int) -> tuple[Upstream, int]:
+        """The next server that may be asked, and how far down the list that is.
+
+        Raises UpstreamUnavailable where there is none.
+        """
+        for place in range(asked, asked + len(self.servers)):
+            server = self.servers[place % len(self.servers)]
+            if self.care.breakers.of(server).may_be_asked:
+                return server, place + 1
+        raise self.care.breakers.refusal(self.servers)
+
+    def _is_enough(self, state: RetryCallState) -> bool:
+        """Whether a request that may be tried again is not."""
+        if state.attempt_number >= max(self.care.attempts, len(self.servers)):
             return True
-        if isinstance(failure, UpstreamRejected) and failure.status == 404:
-            # Of several servers only one has kept an earlier response.
-            return asked < len(self.servers)
+        if state.upcoming_sleep >= left_s():
+            return True
+        failure = state.outcome.exception() if state.outcome else None
+        return not (_is_elsewhere(failure) or self.care.budget.withdraw())
+
+    def _may_be_tried_again(self, failure: BaseException, asked: int, *, may_repeat: bool) -> bool:
+        if not any(self.care.breakers.of(server).may_be_asked for server in self.servers):
+            return False
+        has_another = asked < len(self.servers)
+        if _is_elsewhere(failure):
+            return has_another
+        if isinstance(failure, UpstreamUnavailable) and not failure.may_run:
+            return True
+        if not may_repeat:
+            return False
+        if isinstance(failure, UpstreamUnavailable):
+            return has_another or failure.was_unheard
         failed = isinstance(failure, UpstreamBroken) and not failure.was_silent
         crashed = isinstance(failure, UpstreamRejected) and failure.status >= 500
-        return len(self.servers) > 1 and (failed or crashed)
+        return has_another and (failed or crashed)
+
+
+def _is_elsewhere(failure: BaseException | None) -> bool:
+    """Whether another server may have what this one has not: an earlier response, a model."""
+    return isinstance(failure, UpstreamRejected) and failure.status == 404
 
 
 def by_affinity(servers: Sequence[Upstream], opening: bytes) -> list[Upstream]:

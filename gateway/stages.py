@@ -11,6 +11,8 @@ from types import TracebackType
 from opentelemetry import trace
 from prometheus_client import Histogram
 
+from gateway.deadline import entered
+
 SECONDS = Histogram(
     "groundserve_stage_seconds",
     "Seconds that a stage of an answer took before the model was asked.",
@@ -46,6 +48,7 @@ class _Measured:
         self._span: AbstractContextManager[object] | None = None
 
     def __enter__(self) -> None:
+        entered(self._name)
         if _is_traced():
             self._span = _TRACER.start_as_current_span(self._name)
             self._span.__enter__()

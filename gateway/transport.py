@@ -22,22 +22,32 @@ KEPT_S = 4.0
 class Transport(httpx2.AsyncBaseTransport):
     """A pool of connections to the server that a URL names. Follows no proxy and no redirect."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a connection has, by keyword
         self,
         url: str,
         *,
         connect_timeout_s: float,
         read_timeout_s: float,
+        stall_timeout_s: float,
         socket: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Where there is a Unix `socket`, that is what it connects to."""
+        """Where there is a Unix `socket`, that is what it connects to.
+
+        `tls` says whom to trust and who we are where the URL is https; the system's authorities
+        and nobody, if not set.
+
+        `read_timeout_s` is the longest silence before the body of an answer, `stall_timeout_s`
+        within it.
+        """
         server = httpx2.URL(url)
-        self._tls = ssl.create_default_context() if server.scheme == "https" else None
+        self._tls = (tls or ssl.create_default_context()) if server.scheme == "https" else None
         self._host = server.host
         self._port = server.port or (443 if self._tls else 80)
         self._socket = socket
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
+        self._stall_timeout_s = stall_timeout_s
         self._idle: deque[Connection] = deque()
         """Those that were used last at the end."""
 
@@ -89,7 +99,7 @@ class Transport(httpx2.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
 
         def made() -> Connection:
-            return Connection(self._read_timeout_s)
+            return Connection(self._read_timeout_s, self._stall_timeout_s)
 
         try:
             async with asyncio.timeout(self._connect_timeout_s):

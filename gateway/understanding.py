@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.access.request_guard import RequestGuard
 from gateway.conversation import Conversation
+from gateway.deadline import within
 from gateway.errors import UpstreamFailure
 from gateway.models import Loaded
 from gateway.turns import Said
@@ -25,6 +27,8 @@ TURN_CHARS = 1_000
 QUERY_CHARS = 150
 """A longer line is no query, where the question is not long itself: the model answered instead."""
 QUERY_TOKENS = 64
+SHARE = 0.25
+"""Of the time that is left for a request, the most that this takes: it can do without."""
 SHORT_WORDS = 4
 """So few words say too little by themselves."""
 
@@ -70,9 +74,10 @@ class _Completion(msgspec.Struct):
 class Understanding:
     """Asks the model what a question is about."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, guard: RequestGuard) -> None:
         """`timeout_s` of 0 searches for every question as it was asked."""
         self._timeout_s = timeout_s
+        self._guard = guard
 
     async def queries(self, conversation: Conversation, model: Loaded, count: int) -> Understood:
         """Up to `count` queries for the last turn. Raises nothing that vLLM does wrong."""
@@ -99,12 +104,16 @@ class Understanding:
         instead: bool = False,
     ) -> Understood:
         """What the model makes of a question; with `instead`, or with a history, in its place."""
-        body = msgspec.json.encode(_request(model.name, question, history, count))
+        request = _request(model.name, question, history, count)
+        if (salt := self._guard.salt()) is not None:
+            request["cache_salt"] = salt
+        body = msgspec.json.encode(request)
+        limit_s = within(self._timeout_s, SHARE)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(limit_s):
                 lines = await _lines(model, body)
         except TimeoutError:
-            return self._as_asked(question, f"the model took longer than {self._timeout_s:g} s")
+            return self._as_asked(question, f"the model took longer than {limit_s:.2g} s")
         except (UpstreamFailure, msgspec.DecodeError, UnicodeDecodeError) as exc:
             return self._as_asked(question, str(exc))
         most = max(QUERY_CHARS, 2 * len(question))

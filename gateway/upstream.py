@@ -4,7 +4,8 @@ Answers are handed over as bytes: nothing is parsed that can be relayed.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import ssl
+from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,10 +16,16 @@ import openai
 from pydantic import SecretStr
 
 from gateway.client import Client
-from gateway.connection import NotHTTP
-from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
+from gateway.connection import NotHTTP, Unheard
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamFailure,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
 from gateway.settings import GatewaySettings
-from gateway.transport import Answer, Transport
+from gateway.transport import Transport
+from gateway.upstream_answer import UpstreamAnswer
 
 
 class ServedModel(msgspec.Struct, frozen=True):
@@ -41,51 +48,15 @@ class _ModelList(msgspec.Struct):
     data: list[dict[str, Any]]
 
 
+LIST_TIMEOUT_S = 5.0
+"""Longest wait for what a server serves: one that takes longer is as good as away."""
+COUNT_TIMEOUT_S = 10.0
+"""Longest wait for a count of tokens: an estimate takes its place."""
+_CONTENT_TYPE = b"content-type"
 _NO_KEY = SecretStr("none")
+_UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
 """What decoding raises when an answer is not what it should be; ValidationError among it."""
-
-
-class UpstreamAnswer:
-    """A successful answer whose headers have arrived."""
-
-    def __init__(self, pieces: AsyncIterable[bytes], close: Callable[[], Awaitable[None]]) -> None:
-        self._has_begun = isinstance(pieces, Answer) and pieces.has_begun
-        self._pieces = aiter(pieces)
-        self._close = close
-        self._first: asyncio.Task[bytes] | None = None
-
-    async def begin(self, patience_s: float) -> bool:
-        """Wait for the first piece of the body; False when it did not come within `patience_s`.
-
-        Raises UpstreamBroken when the answer breaks off before it.
-        """
-        if self._has_begun:  # it came with the head
-            return True
-        self._first = asyncio.ensure_future(anext(self._pieces, b""))
-        done, _ = await asyncio.wait({self._first}, timeout=patience_s)
-        with _broken_off():
-            if done:
-                self._first.result()
-        return bool(done)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes off the network. Raises UpstreamBroken when it breaks off."""
-        with _broken_off():
-            if self._first is not None and (first := await self._first):
-                yield first
-            async for chunk in self._pieces:
-                yield chunk
-
-    async def read(self) -> bytes:
-        """The whole body. Raises UpstreamBroken."""
-        return b"".join([chunk async for chunk in self.chunks()])
-
-    async def close(self) -> None:
-        """Give the connection back, or close it when the body was not read to its end."""
-        if self._first is not None:
-            self._first.cancel()
-        await self._close()
 
 
 class Upstream:
@@ -93,11 +64,14 @@ class Upstream:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._name = ""
 
     @property
     def name(self) -> str:
-        """Its base URL."""
-        return str(self._client.base_url)
+        """Its base URL, for logs and metrics: without what it says about who asks."""
+        if not self._name:
+            self._name = str(self._client.base_url.copy_with(userinfo=b""))
+        return self._name
 
     @classmethod
     def connect(
@@ -116,14 +90,22 @@ class Upstream:
             url,
             connect_timeout_s=settings.upstream_connect_timeout_s,
             read_timeout_s=settings.upstream_read_timeout_s,
+            stall_timeout_s=settings.upstream_stall_timeout_s,
             socket=socket,
+            tls=_tls(settings) if url.startswith("https:") else None,
         )
         return cls(Client(url, api_key.get_secret_value(), transport))
 
     async def models(self) -> list[ServedModel]:
         """What vLLM serves now. Raises UpstreamFailure."""
-        with _translated_errors():
-            response = await self._client.models.with_raw_response.list()
+        try:
+            with _translated_errors():
+                async with asyncio.timeout(LIST_TIMEOUT_S):
+                    response = await self._client.models.with_raw_response.list()
+        except TimeoutError as exc:
+            raise UpstreamUnavailable(
+                "the model server does not say what it serves", is_connected=True
+            ) from exc
         try:
             served = msgspec.json.decode(response.content, type=_ModelList).data
             return [ServedModel(msgspec.convert(entry["id"], str), entry) for entry in served]
@@ -137,13 +119,17 @@ class Upstream:
         """
         # It lies beside /v1, not in it.
         root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
-        answer = await self.post(f"{root}/tokenize", content)
         try:
-            return msgspec.json.decode(await answer.read(), type=Count)
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
+                answer = await self.post(f"{root}/tokenize", content)
+                try:
+                    return msgspec.json.decode(await answer.read(), type=Count)
+                finally:
+                    await answer.close()
+        except TimeoutError as exc:
+            raise UpstreamBroken("/tokenize did not answer in time", was_silent=True) from exc
         except _UNREADABLE as exc:
             raise UpstreamBroken(f"/tokenize makes no sense: {_reason(exc)}") from exc
-        finally:
-            await answer.close()
 
     async def post(self, path: str, content: bytes) -> UpstreamAnswer:
         """Send `content`, JSON, to `path`, once; the caller closes what comes back.
@@ -167,19 +153,21 @@ class Upstream:
         await self._client.close()
 
 
+def _tls(settings: GatewaySettings) -> ssl.SSLContext:
+    """Whom to trust, and who we are. Certificates and host names are always checked."""
+    context = ssl.create_default_context(cafile=settings.upstream_ca_file)
+    if settings.upstream_client_cert_file is not None:
+        context.load_cert_chain(
+            settings.upstream_client_cert_file, settings.upstream_client_key_file
+        )
+    return context
+
+
 def _answer(response: httpx2.Response) -> UpstreamAnswer:
     # The response's own iterators look for compression first, and we ask for none.
-    return UpstreamAnswer(cast(AsyncIterable[bytes], response.stream), response.aclose)
-
-
-@contextmanager
-def _broken_off() -> Iterator[None]:
-    try:
-        yield
-    except UpstreamFailure:
-        raise
-    except Exception as exc:  # whatever the transport under the client raises
-        raise UpstreamBroken(f"the model server's answer broke off: {_reason(exc)}") from exc
+    pieces = cast(AsyncIterable[bytes], response.stream)
+    kind = next((value for name, value in response.headers.raw if name == _CONTENT_TYPE), b"")
+    return UpstreamAnswer(pieces, response.aclose, kind.lower())
 
 
 @contextmanager
@@ -199,13 +187,20 @@ def _translate(exc: openai.OpenAIError) -> UpstreamFailure:
             was_silent=True,
         )
     if isinstance(exc, openai.APIConnectionError) and not isinstance(exc.__cause__, NotHTTP):
+        is_connected = not isinstance(exc.__cause__, _UNCONNECTED)
+        words = "left without an answer" if is_connected else "cannot be reached"
         return UpstreamUnavailable(
-            f"the model server cannot be reached: {_reason(exc.__cause__ or exc)}"
+            f"the model server {words}: {_reason(exc.__cause__ or exc)}",
+            is_connected=is_connected,
+            may_run=is_connected,
+            was_unheard=isinstance(exc.__cause__, Unheard),
         )
     if isinstance(exc, openai.APIStatusError):
         message, param = _error_fields(exc.body)
         if exc.status_code == 503:
-            return UpstreamUnavailable(message or "the model server is not ready")
+            return UpstreamUnavailable(
+                message or "the model server is not ready", is_connected=True
+            )
         return UpstreamRejected(
             message or f"the model server answered {exc.status_code}", exc.status_code, param
         )

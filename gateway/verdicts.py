@@ -4,13 +4,19 @@ import msgspec
 
 from gateway.errors import (
     RESPONSE_ID,
-    ClientGone,
     ContextLengthExceeded,
+    DeadlineExceeded,
+    GatewayStopping,
     InvalidRequest,
     ModelNotFound,
     NothingFound,
+    Overloaded,
+    PermissionDenied,
+    PreviousResponseNotFound,
+    RateLimited,
     Refused,
     ResponseNotFound,
+    Unauthenticated,
     UploadsDisabled,
     UpstreamBroken,
     UpstreamRejected,
@@ -58,14 +64,22 @@ _VERDICTS: list[tuple[type[Exception], Verdict]] = [
     ),
     (InvalidRequest, Verdict(400, "invalid_request_error", None)),
     (FilterInvalid, Verdict(400, "invalid_request_error", None)),
+    (Unauthenticated, Verdict(401, "invalid_request_error", "invalid_api_key")),
     (NothingFound, Verdict(404, "invalid_request_error", "nothing_found")),
     (ModelNotFound, Verdict(404, "invalid_request_error", "model_not_found")),
     (VectorStoreNotFound, Verdict(404, "invalid_request_error", NO_STORE)),
     (ResponseNotFound, Verdict(404, "invalid_request_error", "response_not_found")),
+    (
+        PreviousResponseNotFound,
+        Verdict(400, "invalid_request_error", "previous_response_not_found"),
+    ),
+    (PermissionDenied, Verdict(403, "invalid_request_error", "permission_denied")),
     (VectorStoreReadOnly, Verdict(403, "invalid_request_error", "vector_store_read_only")),
     (UploadsDisabled, Verdict(403, "invalid_request_error", "uploads_disabled")),
     (LibraryUnavailable, Verdict(503, "server_error", "library_unavailable", retry=True)),
-    (ClientGone, Verdict(499, "invalid_request_error", "client_closed_request")),
+    (Overloaded, Verdict(503, "server_error", "overloaded", retry=True)),
+    (GatewayStopping, Verdict(503, "server_error", "gateway_stopping", retry=True)),
+    (DeadlineExceeded, Verdict(504, "server_error", "request_timeout")),
     (UpstreamUnavailable, Verdict(503, "server_error", "model_unavailable", retry=True)),
     (UpstreamBroken, Verdict(502, "server_error", "model_answer_broken")),
     (EncoderUnavailable, Verdict(503, "server_error", "encoder_unavailable", retry=True)),
@@ -79,6 +93,7 @@ _TOO_LONG = ("input_tokens", "input_text")
 """What vLLM says is wrong where the messages are too long."""
 _VARIED: list[Exception] = [
     *(UpstreamRejected("", status) for status in (400, 401, 404, 429, 500)),
+    RateLimited("", "requests", 1.0),
     NotInLibrary("vector store", ""),
     NotInLibrary("file", ""),
 ]
@@ -94,6 +109,9 @@ def verdict(failure: Exception) -> Verdict:
     if isinstance(failure, NotInLibrary):
         is_store = failure.kind == "vector store"
         return Verdict(404, "invalid_request_error", NO_STORE if is_store else "not_found")
+    if isinstance(failure, RateLimited):
+        again = failure.retry_after_s is not None
+        return Verdict(429, failure.kind, "rate_limit_exceeded", retry=again)
     if isinstance(failure, Refused):
         return Verdict(failure.status, "invalid_request_error", failure.code)
     for kind, row in _VERDICTS:
@@ -122,7 +140,7 @@ def error_body(failure: Exception) -> ErrorBody:
         message = "The gateway failed on this request. Its log has the reason."
     param = getattr(failure, "param", None)
     if isinstance(failure, UpstreamRejected):
-        param = _param(failure)
+        message, param = failure.message, _param(failure)
     return ErrorBody(message, row.type, param, row.code)
 
 

@@ -8,23 +8,38 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from socket import socket
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
-import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from gateway import encoder_process
-from gateway.processes import end_with_parent, log_to_stderr, release_signals, signals_held
+from gateway.access import machine_ledger
+from gateway.access.keyring import configured_keyring
+from gateway.access.keys import KeysUnusable
+from gateway.draining import Draining
+from gateway.exchanges import Exchanges
+from gateway.processes import (
+    end_with_parent,
+    ledger_socket,
+    log_to_stderr,
+    release_signals,
+    signals_held,
+)
 from gateway.prompt import PromptTemplate
+from gateway.server import ServerConfig
 from gateway.settings import GatewaySettings, share_metrics
 from indexer.index.library import Library
 
@@ -34,13 +49,16 @@ RESTART_S = 1.0
 """Least time between two starts of the encoder process."""
 END_S = 5.0
 """How long it may take to end."""
+LOOK_S = 0.1
+"""Between two looks at whether the workers have ended."""
 
 _log = logging.getLogger(__name__)
 _spawn = multiprocessing.get_context("spawn")
 
 
 def check(settings: GatewaySettings) -> None:
-    """Raises BadTemplate and LibraryUnavailable, as every worker would."""
+    """Raises KeysUnusable, BadTemplate and LibraryUnavailable, as every worker would."""
+    configured_keyring(settings)
     PromptTemplate(settings.prompt_template)
     if settings.library_url is not None:
         Library(settings.library_url, settings.library_storage_options)
@@ -52,29 +70,27 @@ def serve(settings: GatewaySettings) -> int:
     resource_tracker.ensure_running()
     # No other process gets our side of it: it closes with us, however we end.
     lifeline, ours = _spawn.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory(prefix="groundserve-", ignore_cleanup_errors=True) as name:
+    temporary = tempfile.TemporaryDirectory(prefix="groundserve-", ignore_cleanup_errors=True)
+    with temporary as name, machine_ledger.keeping(ledger_socket(Path(name))):
         folder = Path(name)
         share_metrics(folder)
-        config = uvicorn.Config(
+        config = ServerConfig(
+            settings,
             partial(worker, settings, folder, lifeline),
             factory=True,
-            host=settings.listen_host,
-            port=settings.listen_port,
             workers=settings.workers,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=settings.drain_timeout_s,
             timeout_worker_healthcheck=HUNG_S,
         )
         encoder = _EncoderProcess(settings, folder, lifeline)
-        supervisor = _Supervisor(config, [config.bind_socket()], encoder)
+        supervisor = _Supervisor(config, [config.bind_socket()], encoder, folder)
         try:
             supervisor.run()
         finally:
             ours.close()
             encoder.join()
-    failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
-    return STARTUP_FAILURE if failed else 0
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        return STARTUP_FAILURE
+    return 128 + supervisor.asked_by[-1] if len(supervisor.asked_by) > 1 else 0
 
 
 def worker(settings: GatewaySettings, folder: Path, lifeline: Connection) -> Any:
@@ -82,9 +98,20 @@ def worker(settings: GatewaySettings, folder: Path, lifeline: Connection) -> Any
     from gateway.app import create_app
 
     log_to_stderr(settings)
-    end_with_parent(lifeline, folder, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    app = create_app(settings, shared=folder)
-    release_signals()  # uvicorn has its handlers by now
+    # Without the encoder there is nothing to be taken on any more.
+    end_with_parent(lifeline, folder, lambda: os.kill(os.getpid(), signal.SIGINT))
+    exchanges = Exchanges(settings.heartbeat_s)
+    try:
+        app = create_app(settings, shared=folder, exchanges=exchanges)
+    except KeysUnusable as exc:
+        # It was fine when the gateway started. The other workers go on with what they have read.
+        _log.error("a worker cannot start: %s", exc)
+        sys.exit(1)
+    # uvicorn has its handler by now, which has it stop.
+    stop = cast("Callable[[int, None], None]", signal.getsignal(signal.SIGTERM))
+    draining = Draining(settings, exchanges)
+    draining.take_signals(lambda: stop(signal.SIGTERM, None), supervised=True)
+    release_signals()
     return app
 
 
@@ -120,10 +147,15 @@ class _EncoderProcess:
 
 class _Supervisor(Multiprocess):
     def __init__(
-        self, config: uvicorn.Config, sockets: list[socket], encoder: _EncoderProcess
+        self, config: ServerConfig, sockets: list[socket], encoder: _EncoderProcess, folder: Path
     ) -> None:
         super().__init__(config, sockets)
         self._encoder = encoder
+        self._folder = folder
+        self.asked_by: list[signal.Signals] = []
+        """The signals that asked for the end."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked)
 
     def init_processes(self) -> None:
         with signals_held():
@@ -131,6 +163,35 @@ class _Supervisor(Multiprocess):
             super().init_processes()
 
     def keep_subprocess_alive(self) -> None:
+        before = {process.pid for process in self.processes}
         with signals_held():
             self._encoder.keep_alive()
             super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            # What it was doing when it died is done by nobody.
+            mark_process_dead(pid, str(self._folder))  # type: ignore[no-untyped-call]
+
+    def terminate_all(self) -> None:
+        """Have the workers end. They alone listen from now on, for as long as they want to."""
+        self._tell(self.asked_by[0] if self.asked_by else signal.SIGTERM)
+        for listening in self.sockets:
+            listening.close()
+
+    def join_all(self) -> None:
+        """Wait until they have ended, which a second signal has them do at once."""
+        told = 1
+        while any(process.exitcode is None for process in self.processes):
+            if len(self.asked_by) > told:
+                told = len(self.asked_by)
+                self._tell(signal.SIGQUIT)
+            for process in self.processes:
+                process.process.join(LOOK_S)
+
+    def _asked(self, number: int, _: FrameType | None) -> None:
+        self.asked_by.append(signal.Signals(number))
+        self.should_exit.set()
+
+    def _tell(self, number: signal.Signals) -> None:
+        for process in self.processes:
+            if process.exitcode is None and process.pid is not None:
+                os.kill(process.pid, number)

@@ -1,14 +1,32 @@
 """A retriever, put together and started as the gateway does it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+from gateway.access.callers import Caller, acting_as
+from gateway.access.tenant_index import TenantIndex
 from gateway.encoding import LocalEncoding
+from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
-from gateway.retrieval.retriever import Retriever
+from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.retrieval.searches import Searches
+from gateway.stages import Stages
 from indexer.index.collection import IndexReader
 from indexer.index.embedding import EmbeddingModel
+
+
+class ActingRetriever(Retriever):
+    """One that a caller of a tenant asks, whoever is about otherwise."""
+
+    def __init__(self, tenant: str, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._who = Caller(name="test", tenant=tenant)
+
+    async def retrieve(self, questions: Sequence[str], wanted: Wanted, stages: Stages) -> Retrieved:
+        with acting_as(self._who):
+            return await super().retrieve(questions, wanted, stages)
 
 
 @asynccontextmanager
@@ -23,11 +41,12 @@ async def searching(
     """One whose encoder is loaded, or has failed to load; everything is closed behind it."""
     encoding = LocalEncoding(load)
     published = Published(reader, encoding, 60, knowledge_base)
+    index = TenantIndex(reader, Searches(reader), published, [knowledge_base])
     await encoding.start()
     if reranker is not None:
         await reranker.start()
     try:
-        yield Retriever(reader, encoding, published, tenant, reranker)
+        yield ActingRetriever(tenant, index, encoding, published, reranker)
     finally:
         if reranker is not None:
             await reranker.close()

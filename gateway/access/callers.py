@@ -7,19 +7,25 @@ or changes documents asks for it where it adds the tenant, and fails where nobod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Annotated
 
 import msgspec
 
+_Most = Annotated[int, msgspec.Meta(ge=1)] | None
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+
+# A limit whose name is mistyped in a file of keys would be none.
+class Limits(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """How much may be asked for; None is no limit."""
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    requests_per_minute: _Most = None
+    tokens_per_minute: _Most = None
     """Of prompts and answers together."""
-    concurrent_requests: int | None = None
+    concurrent_requests: _Most = None
     """Requests that are being answered at a time, streams among them."""
-    answer_tokens: int | None = None
+    answer_tokens: _Most = None
     """Of one answer."""
 
 
@@ -31,7 +37,11 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     """Whose documents it reads and writes."""
     knowledge_bases: tuple[str, ...] | None = None
-    """Those of the indexer that it may search, its default first; None means all of them."""
+    """Those of the indexer that it may search; None means all of them.
+
+    Where a request names none, the gateway's default is searched if it is among them, else the
+    first.
+    """
     models: tuple[str, ...] | None = None
     """Names, as requests say them, that it may ask; None means all of them."""
     may_write: bool = True

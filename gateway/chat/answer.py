@@ -6,7 +6,7 @@ first of each choice, which gets the context, and the last, which gets the annot
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,21 +14,31 @@ import msgspec
 from gateway.citations import Grounding, url_citation
 from gateway.conversation import NO_USAGE
 from gateway.errors import UpstreamBroken
-from gateway.events import DATA, DONE, NO_SENSE, Watcher, error_event, no_sense, relayed
+from gateway.events import (
+    DONE,
+    NO_SENSE,
+    Choice,
+    Reader,
+    Said,
+    Watcher,
+    check_whole,
+    data_of,
+    error_event,
+    no_sense,
+    relayed,
+)
 
 
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
 
 
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+class _Choice(Choice, gc=False):
     delta: _Delta | None = None
-    finish_reason: str | None = None
 
 
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] = []
+class _Event(Said, gc=False):
+    choices: Sequence[_Choice] = []
 
 
 # What is not opened stays as it came, to the byte.
@@ -52,7 +62,8 @@ class ChatShape:
         self._wants_usage = wants_usage
 
     def whole(self, body: bytes) -> bytes:
-        """`body` with context and annotations in each message. Raises UpstreamBroken."""
+        """`body` with context and annotations in each message. Raises UpstreamFailure."""
+        check_whole(body)
         if self._grounding is None:
             return body
         try:
@@ -73,7 +84,11 @@ class ChatShape:
     def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The stream, with context and annotations."""
         editor = Watcher() if self._grounding is None else _Editor(self._grounding)
-        return relayed(chunks, editor, error_event)
+        return relayed(chunks, editor, self.failed)
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends a stream which breaks off."""
+        return error_event(failure)
 
     def reply(self, text: str, model: str) -> bytes:
         """A completion that no model writes."""
@@ -110,28 +125,21 @@ def _head(kind: str, model: str) -> dict[str, Any]:
     }
 
 
-class _Editor(Watcher):
+class _Editor(Reader[_Event]):
     """Puts a grounding into the events of one stream."""
 
     def __init__(self, grounding: Grounding) -> None:
+        super().__init__(_EVENT)
         self._grounding = grounding
         self._answers: dict[int, list[str]] = {}
         """Text so far of each choice, in pieces."""
 
-    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
-        return False
-
     def edit(self, event: bytes) -> bytes:
-        super().edit(event)
-        if not event.startswith(DATA) or event.startswith(DONE):
+        """The event with what is added to it. Raises UpstreamFailure."""
+        if (said := self.read(event)) is None:
             return event
-        data = event[len(DATA) :]
-        try:
-            choices = _EVENT.decode(data).choices
-        except NO_SENSE as exc:
-            raise no_sense(exc) from exc
         additions: dict[int, dict[str, Any]] = {}
-        for choice in choices:
+        for choice in said.choices:
             answer = self._answers.get(choice.index)
             if answer is None:
                 answer = self._answers[choice.index] = []
@@ -139,10 +147,15 @@ class _Editor(Watcher):
             if choice.delta is not None and choice.delta.content:
                 answer.append(choice.delta.content)
             if choice.finish_reason is not None:
-                self._conclude("".join(answer), additions.setdefault(choice.index, {}))
-        return _with(data, additions) if any(additions.values()) else event
+                self._cite("".join(answer), additions.setdefault(choice.index, {}))
+        if not any(additions.values()):
+            return event
+        try:
+            return _with(data_of(event), additions)
+        except NO_SENSE as exc:
+            raise no_sense(exc) from exc
 
-    def _conclude(self, answer: str, additions: dict[str, Any]) -> None:
+    def _cite(self, answer: str, additions: dict[str, Any]) -> None:
         """Adds to what a delta gets what a whole answer cites."""
         found = self._grounding.cited(answer)
         if found.citations:

@@ -8,6 +8,8 @@ from typing import Any
 
 MOST_DEPTH = 10
 """Of parentheses inside each other."""
+MOST_CHARS = 100_000
+"""Of a whole filter."""
 MOST_DIGITS = 100
 """Of a number; Python refuses to read much longer ones."""
 
@@ -27,6 +29,8 @@ class NotOData(ValueError):
 
 def parse_odata(said: str) -> dict[str, Any]:
     """The filter in `said` in OpenAI's grammar. Raises NotOData."""
+    if len(said) > MOST_CHARS:
+        raise NotOData(f"it has more than {MOST_CHARS} characters.")
     return _Parser(_tokens(said)).read()
 
 

@@ -57,6 +57,8 @@ class ChatRequest(Conversation):
     """A chat request, with every field that is not touched kept byte for byte."""
 
     path = "/chat/completions"
+    answer_fields = ("max_completion_tokens", "max_tokens")
+    tells_usage_if_asked = True
     stream_ending = DONE
 
     def __init__(self, content: bytes, asked: Asked = Asked()) -> None:  # noqa: B008  # immutable
@@ -186,6 +188,7 @@ class ChatRequest(Conversation):
         fields: dict[str, Any] = {
             **defaults,
             **self.body.fields,
+            **self.added,
             "model": model,
             "messages": self._sent,
         }

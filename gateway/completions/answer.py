@@ -6,7 +6,7 @@ written anew, which gets the context, and the last, which gets the annotations.
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -14,17 +14,27 @@ import msgspec
 from gateway.citations import Cited, Grounding, url_citation
 from gateway.conversation import NO_USAGE
 from gateway.errors import UpstreamBroken
-from gateway.events import DATA, DONE, NO_SENSE, Watcher, error_event, no_sense, relayed
+from gateway.events import (
+    DONE,
+    NO_SENSE,
+    Choice,
+    Reader,
+    Said,
+    Watcher,
+    check_whole,
+    data_of,
+    error_event,
+    no_sense,
+    relayed,
+)
 
 
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+class _Choice(Choice, gc=False):
     text: str | None = None
-    finish_reason: str | None = None
 
 
-class _Completion(msgspec.Struct, gc=False):
-    choices: list[_Choice] = []
+class _Completion(Said, gc=False):
+    choices: Sequence[_Choice] = []
 
 
 # What is not opened stays as it came, to the byte.
@@ -46,7 +56,8 @@ class CompletionShape:
         self._echoed = echoed
 
     def whole(self, body: bytes) -> bytes:
-        """`body` with context and annotations in each choice. Raises UpstreamBroken."""
+        """`body` with context and annotations in each choice. Raises UpstreamFailure."""
+        check_whole(body)
         if self._grounding is None:
             return body
         try:
@@ -58,7 +69,11 @@ class CompletionShape:
     def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The stream, with context and annotations."""
         editor = Watcher() if self._grounding is None else _Editor(self._grounding, self._echoed)
-        return relayed(chunks, editor, error_event)
+        return relayed(chunks, editor, self.failed)
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends a stream which breaks off."""
+        return error_event(failure)
 
     def reply(self, text: str, model: str) -> bytes:
         """A completion that no model writes."""
@@ -81,27 +96,25 @@ class CompletionShape:
         yield DONE + b"\n\n"
 
 
-class _Editor(Watcher):
+class _Editor(Reader[_Completion]):
     """Puts a grounding into the events of one stream."""
 
     def __init__(self, grounding: Grounding, echoed: str) -> None:
+        super().__init__(_COMPLETION)
         self._grounding = grounding
         self._echoed = echoed
         self._texts: dict[int, list[str]] = {}
         """Text so far of each choice, in pieces."""
 
-    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
-        return False
-
     def edit(self, event: bytes) -> bytes:
-        super().edit(event)
-        if not event.startswith(DATA) or self.is_last(event):
+        """The event with what is added to it. Raises UpstreamFailure."""
+        if (said := self.read(event)) is None:
             return event
-        data = event[len(DATA) :]
+        additions = [self._added(choice) for choice in said.choices]
+        if not any(additions):
+            return event
         try:
-            choices = _COMPLETION.decode(data).choices
-            additions = [self._added(choice) for choice in choices]
-            return b"data: " + _with(data, additions) if any(additions) else event
+            return b"data: " + _with(data_of(event), additions)
         except NO_SENSE as exc:
             raise no_sense(exc) from exc
 

@@ -25,6 +25,8 @@ class CompletionRequest(Conversation):
     """A completion request, with every field that is not touched kept byte for byte."""
 
     path = "/completions"
+    usual_answer = MAX_TOKENS
+    tells_usage_if_asked = True
     stream_ending = DONE
     grounded_by_default = False
 
@@ -111,7 +113,7 @@ class CompletionRequest(Conversation):
         `defaults` fill in what the client did not say where the prompt has documents in it; a
         request without them goes to vLLM as it came.
         """
-        fields: dict[str, Any] = {**self.body.fields, "model": model}
+        fields: dict[str, Any] = {**self.body.fields, **self.added, "model": model}
         if self._prompt is not None:
             fields = {**defaults, **fields, "prompt": self._prompt}
         fields.pop("retrieval", None)

@@ -12,8 +12,15 @@ from typing import Any
 import msgspec
 
 from gateway.citations import Cited, Grounding, search_result_location
-from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected
-from gateway.events import DATA, NO_SENSE, no_sense, relayed
+from gateway.errors import UpstreamBroken
+from gateway.events import (
+    NO_SENSE,
+    cut_off,
+    data_of,
+    no_sense,
+    relayed,
+    told_failure,
+)
 from gateway.messages.failures import failure_body
 
 _NO_USAGE = {"input_tokens": 0, "output_tokens": 0}
@@ -22,17 +29,21 @@ _NO_USAGE = {"input_tokens": 0, "output_tokens": 0}
 class _Text(msgspec.Struct, gc=False):
     type: str = ""
     text: str | None = None
+    stop_reason: str | None = None
 
 
 class _Event(msgspec.Struct, gc=False):
-    type: str
+    type: str = ""
     index: int = 0
     content_block: _Text | None = None
     delta: _Text | None = None
+    error: Any = None
 
 
-class _Error(msgspec.Struct, gc=False):
-    message: str = "the model server reported an error"
+class _Message(msgspec.Struct, gc=False):
+    type: str = ""
+    stop_reason: str | None = None
+    error: Any = None
 
 
 # What is not opened stays as it came, to the byte.
@@ -41,6 +52,7 @@ _PARTS = msgspec.json.Decoder(_Parts)
 _LIST_OF_PARTS = msgspec.json.Decoder(list[_Parts])
 _BLOCKS = msgspec.json.Decoder(list[_Text])
 _EVENT = msgspec.json.Decoder(_Event)
+_MESSAGE = msgspec.json.Decoder(_Message)
 
 
 class MessagesShape:
@@ -50,10 +62,12 @@ class MessagesShape:
         self._grounding = grounding
 
     def whole(self, body: bytes) -> bytes:
-        """`body` with its context, and citations in each block of text. Raises UpstreamBroken."""
-        if self._grounding is None:
-            return body
+        """`body` with its context, and citations in each block of text. Raises UpstreamFailure."""
         try:
+            _check_whole(_MESSAGE.decode(body))
+            if self._grounding is None:
+                body.decode()
+                return body
             message = _PARTS.decode(body)
             blocks = _LIST_OF_PARTS.decode(message["content"])
             invalid = 0
@@ -70,7 +84,11 @@ class MessagesShape:
     def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The stream, with context and citations."""
         editor = _Watcher() if self._grounding is None else _Editor(self._grounding)
-        return relayed(chunks, editor, _error_event)
+        return relayed(chunks, editor, self.failed)
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends a stream which breaks off."""
+        return _error_event(failure)
 
     def reply(self, text: str, model: str) -> bytes:
         """A message that no model writes."""
@@ -114,11 +132,19 @@ class MessagesShape:
         return message
 
 
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
 class TokenCountShape(MessagesShape):
     """How long a prompt is."""
 
     def whole(self, body: bytes) -> bytes:
-        """What vLLM counted, as it is."""
+        """What vLLM counted, as it is. Raises UpstreamBroken."""
+        try:
+            msgspec.json.decode(body, type=_Count)
+        except NO_SENSE as exc:
+            raise UpstreamBroken(f"the model server's answer is no count: {exc}") from exc
         return body
 
     def reply(self, text: str, model: str) -> bytes:  # noqa: ARG002  # of the interface
@@ -129,42 +155,52 @@ class TokenCountShape(MessagesShape):
 class _Watcher:
     """Changes nothing, and notices how a stream ends."""
 
-    def leaves(self, block: bytes) -> bool:
-        return block.endswith(b"\n\n") and b"event: error" not in block
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._has_reason = False
+        """Whether vLLM has said why the message ends."""
 
     def edit(self, event: bytes) -> bytes:
-        if event.startswith(b"event: error"):
-            raise _reported(event)
-        return event
+        """The event as clients get it. Raises UpstreamFailure."""
+        if not (data := data_of(event)):
+            return event
+        try:
+            said = _EVENT.decode(data)
+            if said.error is not None:
+                raise told_failure(said.error)
+            self._notice(said)
+            return self._edited(event, data, said)
+        except NO_SENSE as exc:
+            raise no_sense(exc) from exc
 
-    def is_last(self, event: bytes) -> bool:
-        return event.startswith(b"event: message_stop")
+    def _notice(self, said: _Event) -> None:
+        match said.type:
+            case "":
+                raise KeyError("type")
+            case "error":
+                raise told_failure(None)
+            case "message_delta" if said.delta is not None:
+                self._has_reason = self._has_reason or said.delta.stop_reason is not None
+            case "message_stop" if not self._has_reason:
+                raise cut_off()
+            case "message_stop":
+                self.is_complete = True
+
+    def _edited(self, event: bytes, data: bytes, said: _Event) -> bytes:  # noqa: ARG002
+        return event
 
 
 class _Editor(_Watcher):
     """Puts a grounding into the events of one stream."""
 
     def __init__(self, grounding: Grounding) -> None:
+        super().__init__()
         self._grounding = grounding
         self._texts: dict[int, list[str]] = {}
         """Text so far of each block that is a text, in pieces."""
         self._invalid = 0
 
-    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
-        return False
-
-    def edit(self, event: bytes) -> bytes:
-        super().edit(event)
-        data = _data(event)
-        if not data:
-            return event
-        try:
-            return self._edited(event, data)
-        except NO_SENSE as exc:
-            raise no_sense(exc) from exc
-
-    def _edited(self, event: bytes, data: bytes) -> bytes:
-        said = _EVENT.decode(data)
+    def _edited(self, event: bytes, data: bytes, said: _Event) -> bytes:
         match said.type:
             case "message_start":
                 parts = _PARTS.decode(data)
@@ -198,19 +234,12 @@ def _event(name: str, content: dict[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(content)
 
 
-def _data(event: bytes) -> bytes:
-    """What an event says; empty for a comment."""
-    lines = (line for line in event.splitlines() if line.startswith(DATA))
-    return next(lines, b"")[len(DATA) :]
-
-
-def _reported(event: bytes) -> UpstreamFailure:
-    """The failure that vLLM reports in the middle of a stream, after a status of 200."""
-    try:
-        message = msgspec.convert(_PARTS.decode(_data(event)), dict[str, msgspec.Raw])["error"]
-        return UpstreamRejected(msgspec.json.decode(message, type=_Error).message, 500)
-    except NO_SENSE as exc:
-        return no_sense(exc)
+def _check_whole(said: _Message) -> None:
+    """Raises UpstreamFailure where it is no message, or one that was cut off."""
+    if said.error is not None:
+        raise told_failure(said.error)
+    if said.type != "message" or said.stop_reason is None:
+        raise cut_off()
 
 
 def _error_event(failure: Exception) -> bytes:

@@ -106,7 +106,7 @@ class MessagesRequest(Conversation):
         `defaults` fill in what the client did not say where the prompt has documents in it; a
         request without them goes to vLLM as it came.
         """
-        fields: dict[str, Any] = {**self.body.fields, "model": model}
+        fields: dict[str, Any] = {**self.body.fields, **self.added, "model": model}
         if self._prompt is not None:
             fields = {**defaults, **fields}
         fields["messages"] = self._kept(self._prompt, self._forgotten)
@@ -134,6 +134,7 @@ class TokenCountRequest(MessagesRequest):
     """A request that asks how long its prompt would be; with retrieval, documents included."""
 
     path = "/messages/count_tokens"
+    answer_fields = ()
 
     def __init__(self, content: bytes, asked: Asked = Asked()) -> None:  # noqa: B008  # immutable
         """Raises InvalidRequest when `content` is no JSON object with model and messages."""

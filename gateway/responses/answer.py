@@ -10,8 +10,9 @@ import msgspec
 from gateway.body import Body
 from gateway.errors import UpstreamBroken
 from gateway.events import NO_SENSE, relayed
-from gateway.responses.edits import PARTS, Edits
+from gateway.responses.edits import PARTS, Edits, check_new
 from gateway.responses.file_search import read_tools
+from gateway.responses.ids import new_id
 from gateway.responses.stream import Editor, written
 
 _REPEATED = (
@@ -49,15 +50,19 @@ class ResponsesShape:
         """`asked` is the request."""
         self._edits = edits
         self._asked = asked
+        self._editor = Editor(edits)
 
     def whole(self, body: bytes) -> bytes:
-        """VLLM's response as clients get it. Raises UpstreamBroken."""
+        """VLLM's response as clients get it. Raises UpstreamFailure."""
         return edited(body, self._edits)
 
     def events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The stream; one that breaks off ends with an error event."""
-        editor = Editor(self._edits)
-        return relayed(chunks, editor, editor.failed)
+        return relayed(chunks, self._editor, self.failed)
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends a stream which breaks off."""
+        return self._editor.failed(failure)
 
     def reply(self, text: str, model: str) -> bytes:
         """A response that no model writes."""
@@ -66,9 +71,9 @@ class ResponsesShape:
 
     async def reply_events(self, text: str, model: str) -> AsyncIterator[bytes]:
         """The same as events."""
-        editor = Editor(self._unkept)
+        self._editor = Editor(self._unkept)
         for event in self._events(text, model):
-            yield editor.edit(event) + b"\n\n"
+            yield self._editor.edit(event) + b"\n\n"
 
     @property
     def _unkept(self) -> Edits:
@@ -85,7 +90,7 @@ class ResponsesShape:
             "incomplete_details": None,
             "tools": read_tools(self._asked).others,
             **repeated,
-            "id": f"resp_{uuid.uuid4().hex}",
+            "id": new_id(),
             "object": "response",
             "created_at": int(time.time()),
             "model": model,
@@ -116,9 +121,12 @@ class ResponsesShape:
 
 
 def edited(body: bytes, edits: Edits, *, is_new: bool = True) -> bytes:
-    """VLLM's whole response with `edits`. Raises UpstreamBroken."""
+    """VLLM's whole response with `edits`. Raises UpstreamFailure."""
     try:
-        return msgspec.json.encode(edits.response(PARTS.decode(body), is_new=is_new))
+        told = PARTS.decode(body)
+        if is_new:
+            check_new(told)
+        return msgspec.json.encode(edits.response(told, is_new=is_new))
     except NO_SENSE as exc:
         raise UpstreamBroken(f"the model server's answer is no response: {exc}") from exc
 

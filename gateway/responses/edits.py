@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from gateway.citations import Grounding, file_citation
+from gateway.degraded import DETAIL
+from gateway.events import cut_off, told_failure
 from gateway.responses.file_search import search_call
 
 KEPT = "groundserve"
@@ -28,6 +30,8 @@ _NO_LIST = msgspec.Raw(b"[]")
 _MESSAGE = msgspec.Raw(b'"message"')
 _OUTPUT_TEXT = msgspec.Raw(b'"output_text"')
 _FAILED = {"code": "server_error", "message": "The model server failed. Its log has the reason."}
+CUT_OFF = "cancelled"
+"""State of a response that vLLM gave up, where the client did not want that."""
 _BEGUN = ("queued", "in_progress")
 """States in which a response has no output yet."""
 
@@ -91,6 +95,8 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
             fields["tools"] = [*tools[: self.tool_place], self.tool, *tools[self.tool_place :]]
         status = status_of(told)
         if status in _BEGUN:
+            if self.grounding is not None and (away := self.grounding.details.get(DETAIL)):
+                fields["context"] = {DETAIL: away}
             return fields
         if status == "completed" and is_new:
             fields["completed_at"] = int(time.time())
@@ -132,6 +138,8 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True):
         """The item of the search, at some point of its life."""
         if self.grounding is None:
             raise ValueError("nothing was searched for")
+        if status == "completed" and not self.grounding.was_searched:
+            status = "failed"
         return search_call(call, self.grounding, status, self.shows_results)
 
     def _invalid(self, told: Parts) -> int:
@@ -157,6 +165,15 @@ def call_id(told: Mapping[str, msgspec.Raw]) -> str:
 def status_of(told: Mapping[str, msgspec.Raw]) -> str:
     """How far a response is."""
     return _TEXT.decode(told["status"])
+
+
+def check_new(told: Parts) -> None:
+    """Raises UpstreamFailure where what vLLM `told` is a failure, or no whole response."""
+    if "status" not in told and told.get("error", _NULL) != _NULL:
+        raise told_failure(msgspec.json.decode(told["error"]))
+    is_over = told.get("background", _NULL) != msgspec.Raw(b"true")
+    if is_over and status_of(told) in (*_BEGUN, CUT_OFF):
+        raise cut_off()
 
 
 def kept_edits(told: Parts) -> Edits:

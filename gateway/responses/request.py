@@ -8,10 +8,11 @@ import msgspec
 
 from gateway.citations import Grounding
 from gateway.conversation import Asked, Conversation
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, PreviousResponseNotFound
 from gateway.responses.answer import ResponsesShape
 from gateway.responses.edits import KEPT, Edits
 from gateway.responses.file_search import read_tools, search_options, without_search
+from gateway.responses.ids import is_own, new_id
 from gateway.responses.items import (
     SEARCH_CALL,
     Item,
@@ -47,10 +48,11 @@ class ResponsesRequest(Conversation):
     """A request for a response, with every field that is not touched kept byte for byte."""
 
     path = "/responses"
+    answer_fields = ("max_output_tokens",)
     prompt_field = "input"
 
     def __init__(self, content: bytes, asked: Asked = Asked()) -> None:  # noqa: B008  # immutable
-        """Raises InvalidRequest and FilterInvalid, naming the field that is wrong."""
+        """Raises InvalidRequest, FilterInvalid and PreviousResponseNotFound."""
         super().__init__(content, asked)
         if not self.body.is_absent("conversation"):
             # vLLM ignores it without a word.
@@ -64,6 +66,8 @@ class ResponsesRequest(Conversation):
             said = [msgspec.Raw(msgspec.json.encode({"role": "user", "content": said}))]
         read = [(raw, read_item(raw, place)) for place, raw in enumerate(said)]
         previous: str | None = self.body.get("previous_response_id", str | None)
+        if previous is not None and not is_own(previous):
+            raise PreviousResponseNotFound(previous)
         if not read and previous is None:
             raise InvalidRequest("'input' is empty: there must be at least one entry.", "input")
         # vLLM knows no calls of a tool that it does not have.
@@ -108,6 +112,12 @@ class ResponsesRequest(Conversation):
             if item.is_message and item.role in ("user", "assistant")
         ]
         return [turn for turn in said if turn.text][-turns:] if turns else []
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether no server would keep a response, or make it when nobody waits for it."""
+        is_background = self.body.lenient("background", bool, False)
+        return not (self._edits.is_stored or is_background)
 
     @property
     def wants_json(self) -> bool:
@@ -209,7 +219,14 @@ class ResponsesRequest(Conversation):
             for name, raw in self.body.fields.items()
             if name not in _OURS and not self.body.is_absent(name)
         }
-        fields: dict[str, Any] = {**defaults, **said, "model": model, "input": self._sent}
+        fields: dict[str, Any] = {
+            **defaults,
+            **said,
+            **self.added,
+            "model": model,
+            "input": self._sent,
+        }
+        fields["request_id"] = new_id()  # which vLLM makes the response's
         if self._tools.search is not None:
             replaced = {"tools": self._tools.others or None, "tool_choice": self._tool_choice}
             fields |= {name: value for name, value in replaced.items() if value is not None}

@@ -4,7 +4,6 @@ vLLM keeps them in its memory, if it was started with VLLM_ENABLE_RESPONSES_API_
 server only its own. The gateway keeps nothing: what it changes travels with the response.
 """
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -21,12 +20,13 @@ from gateway.events import NO_SENSE, relayed
 from gateway.models import Models
 from gateway.responses.answer import edited
 from gateway.responses.edits import PARTS, Edits, kept_edits, status_of
+from gateway.responses.ids import is_own
 from gateway.responses.stream import Editor
 from gateway.routing import PATIENCE_S
-from gateway.upstream import Upstream, UpstreamAnswer
+from gateway.upstream import Upstream
+from gateway.upstream_answer import UpstreamAnswer
 
 T = TypeVar("T")
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _STREAMED = {"stream": "true"}
 _TRUE = msgspec.Raw(b"true")
 
@@ -40,7 +40,11 @@ class KeptStream:
 
     def events(self) -> AsyncIterator[bytes]:
         """The stream; one that breaks off ends with an error event."""
-        return relayed(self._answer.chunks(), self._editor, self._editor.failed)
+        return relayed(self._answer.chunks(), self._editor, self.failed)
+
+    def failed(self, failure: Exception) -> bytes:
+        """The event that ends it where it breaks off."""
+        return self._editor.failed(failure)
 
     async def close(self) -> None:
         """Let go of vLLM, wherever the stream is."""
@@ -48,7 +52,7 @@ class KeptStream:
 
 
 class Stored:
-    """The responses that any server has kept."""
+    """The responses that any server has kept, of the caller's tenant."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
@@ -107,7 +111,7 @@ class Stored:
 
         Raises ResponseNotFound; UpstreamUnavailable where one that may know it cannot be asked.
         """
-        if not _ID.fullmatch(response_id):
+        if not is_own(response_id):
             raise ResponseNotFound(response_id)
         away: UpstreamUnavailable | None = None
         for server in self._models.everywhere():

@@ -5,15 +5,11 @@ from typing import Any
 
 import msgspec
 
-from gateway.events import DATA, NO_SENSE, no_sense, reported
-from gateway.responses.edits import PARTS, Edits, Parts, call_id, status_of
+from gateway.events import NO_SENSE, cut_off, data_of, no_sense, told_failure
+from gateway.responses.edits import CUT_OFF, PARTS, Edits, Parts, call_id, status_of
 from gateway.verdicts import error_body
 
-_LAST = tuple(
-    b"event: " + kind
-    for kind in (b"response.completed", b"response.incomplete", b"response.failed", b"error")
-)
-_ERROR = b'data: {"error"'
+_LAST = ("response.completed", "response.incomplete", "response.failed", "error")
 _ENDINGS = {"incomplete": "response.incomplete", "failed": "response.failed"}
 """What ends a response by its status; vLLM calls every end completed."""
 
@@ -22,6 +18,7 @@ class _Head(msgspec.Struct, gc=False):
     type: str = ""
     sequence_number: int = -1
     output_index: int | None = None
+    error: Any = None
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -41,35 +38,28 @@ class Editor:
         self._is_new = is_new
         self._number = 0
         """Of the next event."""
-
-    def leaves(self, block: bytes) -> bool:  # noqa: ARG002  # each event is looked at
-        """False: events are counted, and any of them may be more than one."""
-        return False
+        self.is_complete = False
 
     def edit(self, event: bytes) -> bytes:
         """The event as clients get it, and those that come with it.
 
         Raises UpstreamFailure for one that reports a failure or makes no sense.
         """
-        if event.startswith(_ERROR):
-            raise reported(event)
-        start = event.find(DATA)
-        if start < 0:
+        if not (data := data_of(event)):
             return event
-        data = event[start + len(DATA) :]
         try:
             head = _HEAD.decode(data)
+            if not head.type:
+                raise told_failure(head.error)
             if self._stays(head):
                 self._number += 1
-                return event
-            written = [self._written(kind, fields) for kind, fields in self._edited(head, data)]
+                written = [event]
+            else:
+                written = [self._written(*each) for each in self._edited(head, data)]
         except NO_SENSE as exc:
             raise no_sense(exc) from exc
+        self.is_complete = self.is_complete or head.type in _LAST
         return b"\n\n".join(filter(None, written))
-
-    def is_last(self, event: bytes) -> bool:
-        """Whether the response is over with this event of vLLM's."""
-        return event.startswith(_LAST)
 
     def failed(self, failure: Exception) -> bytes:
         """The event that ends a stream which broke off."""
@@ -101,6 +91,8 @@ class Editor:
             told = PARTS.decode(event["response"])
             event["response"] = self._edits.response(told, is_new=self._is_new)
             if kind == "response.completed":
+                if status_of(told) == CUT_OFF:
+                    raise cut_off()
                 kind = _ENDINGS.get(status_of(told), kind)
         yield kind, event
         if kind == "response.in_progress" and self._shift:
@@ -110,13 +102,13 @@ class Editor:
         """The life of a search, which is over already."""
         call = call_id(told)
         begun, done = (
-            {"output_index": 0, "item": self._edits.search_call(call, status)}
-            for status in ("in_progress", "completed")
+            self._edits.search_call(call, status) for status in ("in_progress", "completed")
         )
-        yield "response.output_item.added", begun
-        for step in ("in_progress", "searching", "completed"):
-            yield f"response.file_search_call.{step}", {"output_index": 0, "item_id": call}
-        yield "response.output_item.done", done
+        yield "response.output_item.added", {"output_index": 0, "item": begun}
+        for step in ("in_progress", "searching", done["status"]):
+            if step != "failed":  # there is no such event: the item tells it
+                yield f"response.file_search_call.{step}", {"output_index": 0, "item_id": call}
+        yield "response.output_item.done", {"output_index": 0, "item": done}
 
     def _annotated(self, event: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """An event for each annotation of the text that `event` completes."""

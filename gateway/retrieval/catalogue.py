@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gateway.access.callers import caller
+from gateway.access.permissions import check_may_write, usable
 from gateway.errors import VectorStoreNotFound, VectorStoreReadOnly
 from gateway.uploads import Uploads, store_not_found
 from indexer.index.errors import NotInLibrary
@@ -41,23 +43,29 @@ class Catalogue:
         uploads: Uploads,
         on_change: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """The first of `knowledge_bases` is searched where a request names none.
+        """`knowledge_bases` are those that the indexer fills, the default first.
 
         `on_change` is told of each store in the library that was indexed anew.
         """
-        self.knowledge_bases = knowledge_bases
+        self._knowledge_bases = knowledge_bases
         self._uploads = uploads
         self._on_change = on_change
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[tuple[str, str], _Seen] = {}
+        """By tenant and store: to others it is not there."""
 
-    async def searchable(self, ids: Sequence[str] | None, param: str) -> tuple[str, ...] | None:
+    @property
+    def knowledge_bases(self) -> Sequence[str]:
+        """Those that the indexer fills and the caller may use; to it there are no others."""
+        return usable(self._knowledge_bases)
+
+    async def searchable(self, ids: Sequence[str] | None, param: str) -> tuple[str, ...]:
         """The names of what is to be searched, where a request names `ids` in its field `param`.
 
-        None where it names none. Stores without any file that is ready contribute nothing. Raises
-        VectorStoreNotFound and LibraryUnavailable.
+        The caller's default where it names none, if the caller has one. Stores without any file
+        that is ready contribute nothing. Raises VectorStoreNotFound and LibraryUnavailable.
         """
         if not ids:
-            return None
+            return tuple(self.knowledge_bases[:1])
         return tuple(
             dict.fromkeys(
                 [
@@ -77,7 +85,8 @@ class Catalogue:
         """
         if store in self.knowledge_bases:
             return True
-        seen = self._seen.get(store)
+        place = (caller().tenant, store)
+        seen = self._seen.get(place)
         if not anew and seen is not None and time.monotonic() < seen.until:
             return seen.shelved.is_published
         shelved = await self._looked_up(store, param)
@@ -85,7 +94,7 @@ class Catalogue:
             self._on_change(store)
         # What is not published yet may be at any moment, and its client waits for that.
         until = time.monotonic() + (REMEMBERED_S if shelved.is_published else 0.0)
-        self._seen[store] = _Seen(shelved, until)
+        self._seen[place] = _Seen(shelved, until)
         return shelved.is_published
 
     def is_read_only(self, store: str) -> bool:
@@ -93,17 +102,18 @@ class Catalogue:
         return store in self.knowledge_bases
 
     def check_writable(self, store: str) -> None:
-        """Raises VectorStoreReadOnly, and UploadsDisabled."""
+        """Raises PermissionDenied, VectorStoreReadOnly, and UploadsDisabled."""
+        check_may_write()
         if self.is_read_only(store):
             raise VectorStoreReadOnly(
                 f"The vector store {store!r} cannot be changed here: the indexer fills it from "
                 "sources of its own."
             )
-        self._uploads.check()
+        self._uploads.check_change()
 
     def forget(self, store: str) -> None:
         """Look for a store in the library the next time it is named: it was changed or deleted."""
-        self._seen.pop(store, None)
+        self._seen.pop((caller().tenant, store), None)
 
     async def _looked_up(self, store: str, param: str | None) -> Shelved:
         if not self._uploads.are_kept:

@@ -12,6 +12,8 @@ from indexer.index.records import AttributeType, SearchMode
 
 WhenNothingFound = Literal["answer", "refuse", "fail"]
 """Answer without context, answer with a fixed sentence, or fail with an error."""
+WhenUnavailable = Literal["fail", "degrade"]
+"""Fail with an error, or answer without what a part that is away would give, and say so."""
 MAX_RESULTS = 50
 MAX_CANDIDATES = 200
 MAX_NEIGHBOURS = 5
@@ -57,6 +59,8 @@ class RetrievalOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ways in which the model puts the question before it is searched for."""
     in_scope: bool | WhenNothingFound | None = None
     """What to do where nothing relevant is found; true is "refuse", false is "answer"."""
+    when_unavailable: WhenUnavailable | None = None
+    """What to do where Milvus, the encoder or the reranker is away."""
     explain: bool = False
     """Tell how the hits were found, in the answer's context."""
     dry_run: bool = False
@@ -89,6 +93,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     filters_param: str = FILTERS
     """How errors name them."""
     when_nothing_found: WhenNothingFound = "answer"
+    when_unavailable: WhenUnavailable = "fail"
     explain: bool = False
 
     def where(self, declared: Mapping[str, AttributeType]) -> str:
@@ -117,6 +122,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             "rerank": options.rerank,
             "neighbours": options.neighbours,
             "when_nothing_found": in_scope,
+            "when_unavailable": options.when_unavailable,
             "filters": None if options.filters is None else parse_filter(options.filters, param),
             "filters_param": param,
         }

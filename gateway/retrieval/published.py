@@ -1,22 +1,38 @@
-"""Which generations are searched now, and whether their vectors are those of our encoder."""
+"""Which generations are searched now, and whether their vectors are those of our encoder.
+
+Nobody waits for a Milvus that hangs but the first few: then requests fail at once, and the watch
+alone asks, until it is answered.
+"""
 
 import asyncio
 import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
+from gateway.breaker import Breaker
 from gateway.encoding import Encoding
 from indexer.index.collection import Generation, IndexReader
-from indexer.index.errors import FingerprintMismatch, IndexFailure
+from indexer.index.errors import (
+    EncoderFailure,
+    FingerprintMismatch,
+    IndexFailure,
+    IndexUnavailable,
+    KnowledgeBaseMissing,
+)
 
 T = TypeVar("T")
 REMEMBERED_S = 60.0
 """How long a knowledge base is looked up after it was asked."""
+MOST_FAILURES = 3
+"""So many requests in a row that Milvus did not answer, and no other asks it."""
+FRESH_S = 1.0
+"""How long an answer proves that Milvus is there."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,37 +52,51 @@ class Published:
         encoding: Encoding,
         poll_interval_s: float,
         default: str,
+        timeout_s: float = 10.0,
     ) -> None:
-        """`default` is looked up all the time, others for a while after they were asked."""
+        """`default` is looked up all the time, others for a while after they were asked.
+
+        A request waits for `timeout_s` in all, whatever it asks and however often.
+        """
         self.default = default
         """The knowledge base that is meant where none is named."""
         self._reader = reader
         self._encoding = encoding
         self._poll_interval_s = poll_interval_s
+        self._timeout_s = timeout_s
         self._seen: dict[str, _Seen] = {}
+        self._looking: dict[str, asyncio.Task[Generation]] = {}
+        self._breaker = Breaker("Milvus", MOST_FAILURES, poll_interval_s)
+        self._answered_at = -FRESH_S
 
     async def watch(self) -> None:
         """Notice newly published generations, for as long as the task lives."""
         while True:
             for name in self._watched():
                 with contextlib.suppress(IndexFailure):
-                    await self.refresh(name)
+                    await self._probe(name)
             await asyncio.sleep(self._poll_interval_s)
 
     async def refresh(self, name: str) -> Generation:
         """Resolve the knowledge base now and compare its fingerprint with the encoder.
 
-        Raises IndexFailure: nothing is published, Milvus is away, the encoder is not loaded or
-        is another one than the collection was made with.
+        However many want that at the same time, it is done once. Raises IndexFailure: nothing is
+        published, Milvus is away, the encoder is not loaded or is another one than the collection
+        was made with.
         """
-        try:
-            generation = await self._reader.published(name)
-            await self._check_encoder(generation)
-        except IndexFailure:
-            self._remember(name, None)
-            raise
-        self._remember(name, generation)
-        return generation
+        looking = self._looking.get(name)
+        if looking is None or looking.done():
+            # In a context of its own: it is done for all who want it.
+            looking = asyncio.create_task(self._look(name), context=Context())
+            looking.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._looking[name] = looking
+        return await asyncio.shield(looking)
+
+    async def check(self) -> None:
+        """Raises IndexFailure where the default one cannot be asked, or is not published."""
+        self._refuse_if_away()
+        if self.default not in self._seen or time.monotonic() - self._answered_at > FRESH_S:
+            await self.refresh(self.default)
 
     async def generation(self, name: str) -> Generation:
         """The generation as last seen. Raises IndexFailure."""
@@ -76,13 +106,20 @@ class Published:
         return seen.generation
 
     async def ask(self, name: str, question: Callable[[Generation], Awaitable[T]]) -> T:
-        """The answer of the published generation. Raises IndexFailure."""
-        generation = await self.generation(name)
+        """The answer of the published generation. Raises IndexFailure, and what `question` does."""
+        self._refuse_if_away()
         try:
-            return await question(generation)
-        except IndexFailure:
-            # The generation was replaced and dropped, or Milvus came back with it unloaded.
-            return await question(await self.refresh(name))
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._asked(name, question)
+        except TimeoutError as exc:
+            self._breaker.failed()
+            raise IndexUnavailable(f"Milvus did not answer within {self._timeout_s:g} s") from exc
+        except IndexUnavailable as exc:
+            self._breaker.failed(exc)
+            raise
+        self._breaker.succeeded()
+        self._answered_at = time.monotonic()
+        return answer
 
     def version(self, name: str) -> str:
         """Which state of it was last seen: another one after each run that changes something."""
@@ -94,6 +131,42 @@ class Published:
     def forget(self, name: str) -> None:
         """Look up the knowledge base the next time it is asked: it is known to have changed."""
         self._seen.pop(name, None)
+
+    async def _asked(self, name: str, question: Callable[[Generation], Awaitable[T]]) -> T:
+        generation = await self.generation(name)
+        try:
+            return await question(generation)
+        except EncoderFailure:
+            raise
+        except IndexFailure:
+            # The generation was replaced and dropped, or Milvus came back with it unloaded.
+            return await question(await self.refresh(name))
+
+    def _refuse_if_away(self) -> None:
+        if trouble := self._breaker.trouble:
+            raise IndexUnavailable(trouble)
+
+    async def _probe(self, name: str) -> None:
+        """Look, and say whether Milvus may be asked. Raises IndexFailure."""
+        try:
+            with contextlib.suppress(EncoderFailure, FingerprintMismatch, KnowledgeBaseMissing):
+                await self.refresh(name)
+        except IndexUnavailable as exc:
+            self._breaker.failed(exc)
+            raise
+        # It answers: whatever else may be wrong.
+        self._breaker.asked()
+        self._breaker.succeeded()
+
+    async def _look(self, name: str) -> Generation:
+        try:
+            generation = await self._reader.published(name)
+            await self._check_encoder(generation)
+        except IndexFailure:
+            self._remember(name, None)
+            raise
+        self._remember(name, generation)
+        return generation
 
     async def _check_encoder(self, generation: Generation) -> None:
         stored = generation.fingerprint.encoder

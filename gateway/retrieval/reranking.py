@@ -9,16 +9,19 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.batching import Batcher
+from gateway.batching import AsyncBatcher, Batcher, take_short_turns
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamUnavailable
-from gateway.routing import Route
+from gateway.routing import Care, Route
 from gateway.upstream import Upstream
+from gateway.waiting import QueueBounds
 from indexer.index.errors import EncoderUnavailable
 
 QUESTIONS_AT_ONCE = 8
 """Most questions whose passages go to the model in one call."""
 PASSAGES_AT_ONCE = 50
 """Most passages of one question in one call: others get in between."""
+REQUESTS_AT_ONCE = 16
+"""Most requests to a rerank server that are under way."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Reranker(Protocol):
         """Raises EncoderUnavailable where it cannot be asked."""
 
     async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One score in 0..1 for each passage. Raises IndexFailure and UpstreamFailure."""
+        """One score in 0..1 for each passage. Raises IndexFailure, UpstreamFailure, Overloaded."""
 
     async def close(self) -> None:
         """Let go of threads and connections."""
@@ -49,8 +52,14 @@ class Reranker(Protocol):
 class LocalReranker:
     """A cross-encoder in a thread of its own; what waits at the same time goes in one call."""
 
-    def __init__(self, load: Callable[[], PairScorer]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], PairScorer],
+        bounds: QueueBounds = QueueBounds(),  # noqa: B008 - immutable
+    ) -> None:
+        """`load` takes seconds, and raises EncoderUnavailable; `bounds` are those of the queue."""
         self._load = load
+        self._bounds = bounds
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reranker")
         self._batches: Batcher[tuple[str, Sequence[str]], list[float]] | None = None
         self._trouble = EncoderUnavailable("the reranking model is still loading")
@@ -70,10 +79,16 @@ class LocalReranker:
             scores = iter(model.scores(pairs))
             return [[next(scores) for _ in passages] for _, passages in asked]
 
-        self._batches = Batcher(score, self._thread, QUESTIONS_AT_ONCE)
+        take_short_turns()
+        self._batches = Batcher(
+            "rerankings", score, self._thread, QUESTIONS_AT_ONCE, bounds=self._bounds
+        )
 
     async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One score in 0..1 for each passage. Raises EncoderUnavailable, EncodingFailed."""
+        """One score in 0..1 for each passage.
+
+        Raises EncoderUnavailable, EncodingFailed, Overloaded.
+        """
         if self._batches is None:
             raise self._trouble
         scores: list[float] = []
@@ -104,10 +119,19 @@ class _Ranking(msgspec.Struct):
 class RemoteReranker:
     """A rerank endpoint as vLLM, Jina and Cohere serve it."""
 
-    def __init__(self, server: Upstream, model: str, attempts: int = 1) -> None:
+    def __init__(
+        self,
+        server: Upstream,
+        model: str,
+        care: Care,
+        bounds: QueueBounds = QueueBounds(),  # noqa: B008 - immutable
+    ) -> None:
         self._server = server
-        self._route = Route([server], attempts)
+        self._route = Route([server], care)
         self._model = model
+        self._requests = AsyncBatcher[bytes, bytes](
+            "rerankings", self._answers, 1, REQUESTS_AT_ONCE, bounds=bounds
+        )
 
     async def start(self) -> None:
         """There is nothing to load here."""
@@ -116,9 +140,9 @@ class RemoteReranker:
         """There is nothing to wait for: the server tells when it is asked."""
 
     async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One score in 0..1 for each passage. Raises UpstreamFailure."""
+        """One score in 0..1 for each passage. Raises UpstreamFailure, Overloaded."""
         body = {"model": self._model, "query": question, "documents": list(passages)}
-        raw = await self._answer(msgspec.json.encode(body))
+        raw = await self._requests.submit(msgspec.json.encode(body))
         try:
             ranked = msgspec.json.decode(raw, type=_Ranking).results
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
@@ -129,6 +153,9 @@ class RemoteReranker:
                 f"the rerank server did not score each of {len(passages)} passages once"
             )
         return _shares([each.relevance_score for each in ranked])
+
+    async def _answers(self, bodies: list[bytes]) -> list[bytes]:
+        return [await self._answer(body) for body in bodies]
 
     async def _answer(self, body: bytes) -> bytes:
         try:

@@ -8,19 +8,20 @@ from functools import partial
 import msgspec
 from cachetools import LRUCache
 
+from gateway.access.tenant_index import TenantIndex
+from gateway.degraded import UNRANKED, Part, degraded
 from gateway.encoding import Encoding, Vector
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.reranking import Reranker
-from gateway.retrieval.searches import Searches
 from gateway.retrieval.selection import Candidate, choose, widen
 from gateway.stages import Stages
-from indexer.index.collection import Generation, IndexReader
+from indexer.index.collection import Generation
 from indexer.index.errors import IndexRefused
 from indexer.index.filters import one_of
 from indexer.index.passages import passage
 from indexer.index.records import Hit, SearchMode
-from indexer.index.searching import Query, Search
+from indexer.index.searching import Query
 
 VECTORS_KEPT = 1024
 """Questions whose vectors are remembered: a question asked again is not embedded again."""
@@ -37,6 +38,8 @@ class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, best first."""
     scores: dict[str, dict[str, float]] = {}
     """By chunk id: what each leg of the search and the reranker gave; only where it was asked."""
+    away: tuple[Part, ...] = ()
+    """Parts that were to take part and could not."""
 
 
 class Retriever:
@@ -44,18 +47,15 @@ class Retriever:
 
     def __init__(
         self,
-        reader: IndexReader,
+        index: TenantIndex,
         encoding: Encoding,
         published: Published,
-        tenant: str,
         reranker: Reranker | None = None,
     ) -> None:
-        self._reader = reader
-        self._searches = Searches(reader)
+        self._index = index
         self._encoding = encoding
         self._vectors: LRUCache[tuple[int, str], Vector] = LRUCache(VECTORS_KEPT)
         self.published = published
-        self._tenant = tenant
         self._reranker = reranker
 
     @property
@@ -70,7 +70,8 @@ class Retriever:
     async def retrieve(self, questions: Sequence[str], wanted: Wanted, stages: Stages) -> Retrieved:
         """The hits for the first of `questions`; the others are further ways to put it.
 
-        Raises IndexFailure, FilterInvalid, and UpstreamFailure where a rerank server is asked.
+        Raises VectorStoreNotFound, IndexFailure, FilterInvalid, Overloaded, and UpstreamFailure
+        where a rerank server is asked.
         """
         with stages.measure("embed"):
             queries = await self._embedded(questions, wanted)
@@ -80,16 +81,25 @@ class Retriever:
         if wanted.explain and found:
             with stages.measure("explain"):
                 scores = await self._scores_by_leg(queries[0], found, wanted)
+        away: tuple[Part, ...] = ()
         if wanted.rerank and self._reranker is not None and found:
-            with stages.measure("rerank"):
-                found = await self._reranked(self._reranker, questions[0], found)
-            relevance = found[0].score
-            for hit in found:
-                scores.setdefault(hit.chunk_id, {})["rerank"] = hit.score
+            try:
+                with stages.measure("rerank"):
+                    found = await self._reranked(self._reranker, questions[0], found)
+            except UNRANKED as exc:
+                if wanted.when_unavailable == "fail":
+                    raise
+                away = degraded("reranker", exc)  # and it is as if nobody had wanted it
+            else:
+                relevance = found[0].score
+                for hit in found:
+                    scores.setdefault(hit.chunk_id, {})["rerank"] = hit.score
         if relevance is not None and relevance < wanted.relevance_threshold:
             reason = f"nothing is as relevant as {wanted.relevance_threshold}"
             dropped = [Candidate(hit, reason) for hit in found]
-            return Retrieved(hits=[], relevance=relevance, candidates=dropped, scores=scores)
+            return Retrieved(
+                hits=[], relevance=relevance, candidates=dropped, scores=scores, away=away
+            )
         chosen = choose(
             found,
             limit=wanted.limit,
@@ -101,7 +111,7 @@ class Retriever:
             with stages.measure("neighbours"):
                 hits = widen(hits, await self._around(hits, wanted))
         return Retrieved(
-            hits=hits, relevance=relevance, candidates=chosen.candidates, scores=scores
+            hits=hits, relevance=relevance, candidates=chosen.candidates, scores=scores, away=away
         )
 
     async def _embedded(self, questions: Sequence[str], wanted: Wanted) -> list[Query]:
@@ -141,13 +151,13 @@ class Retriever:
         """The candidates, best first, and the best cosine where a threshold asks for it."""
         pool = _pool(wanted)
         searches: list[Awaitable[list[list[Hit]]]] = [
-            self.published.ask(store, partial(self._search, queries, wanted, pool))
+            self._index.ask(store, partial(self._search, queries, wanted, pool))
         ]
         asked = bool(wanted.relevance_threshold) or wanted.explain
         if asked and wanted.mode != "dense":
             by_meaning = msgspec.structs.replace(wanted, mode="dense")
             nearest = partial(self._search, queries[:1], by_meaning, 1)
-            searches.append(self.published.ask(store, nearest))
+            searches.append(self._index.ask(store, nearest))
         found, *nearest_found = await asyncio.gather(*searches)
         merged = _merged(found)[:pool]
         best = nearest_found[0][0] if nearest_found else found[0]
@@ -163,16 +173,7 @@ class Retriever:
         *,
         among: str = "",
     ) -> list[list[Hit]]:
-        filters = wanted.where(generation.fingerprint.attributes)
-        search = Search(
-            tenant=self._tenant,
-            limit=limit,
-            mode=wanted.mode,
-            candidates=wanted.candidates,
-            text_weight=wanted.text_weight,
-            where=" and ".join(filter(None, [filters, among])),
-        )
-        return await self._searches.search(generation, queries, search)
+        return await self._index.search(generation, queries, wanted, limit, among)
 
     async def _scores_by_leg(
         self, query: Query, found: Sequence[Hit], wanted: Wanted
@@ -188,7 +189,7 @@ class Retriever:
                 among = one_of("chunk_id", [hit.chunk_id for hit in hits])
                 leg = partial(self._search, [query], asked, len(hits), among=among)
                 with contextlib.suppress(IndexRefused):  # another program's has one leg
-                    for hit in (await self.published.ask(store, leg))[0]:
+                    for hit in (await self._index.ask(store, leg))[0]:
                         scores[hit.chunk_id][mode] = hit.score
         return scores
 
@@ -207,11 +208,9 @@ class Retriever:
         for store, found in self._by_store(hits).items():
 
             async def neighbours(generation: Generation, here: list[Hit] = found) -> list[Hit]:
-                return await self._reader.neighbours(
-                    generation, here, self._tenant, wanted.neighbours
-                )
+                return await self._index.neighbours(generation, here, wanted.neighbours)
 
-            around += await self.published.ask(store, neighbours)
+            around += await self._index.ask(store, neighbours)
         return around
 
     def _named(self, stores: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The API's own description: an OpenAPI document, and a page to read and try it.
 
-The page works without the internet: what it loads comes from here.
+The page works without the internet: what it loads comes from here. It needs no key, which a browser
+does not send for a page: it says what every gateway says, and nothing of what this one has.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,18 @@ from litestar import Litestar, MediaType, Response, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import OpenAPI, Operation, PathItem, Tag
+from litestar.openapi.spec import (
+    Components,
+    OpenAPI,
+    Operation,
+    PathItem,
+    Reference,
+    SecurityScheme,
+    Tag,
+)
 from litestar.response import File
 
+from gateway.admission import OPEN
 from gateway.routes.serving import AnyRequest
 from gateway.schemas.components import components
 from gateway.schemas.documented import Documented, operation, parameters
@@ -43,6 +53,14 @@ _TAGS = {
     "Models": "What vLLM serves.",
     "Operation": "For operators and their tools.",
 }
+_KEYS: dict[str, SecurityScheme | Reference] = {
+    "bearer": SecurityScheme("http", "As OpenAI's clients send a key.", scheme="bearer"),
+    **{
+        name: SecurityScheme("apiKey", f"As {whose} clients do.", name, security_scheme_in="header")
+        for name, whose in {"api-key": "Azure's", "x-api-key": "Anthropic's"}.items()
+    },
+}
+"""The headers that a key may come in."""
 
 
 def documented(said: Documented) -> dict[str, Any]:
@@ -52,6 +70,7 @@ def documented(said: Documented) -> dict[str, Any]:
         "tags": [said.tag],
         "summary": said.summary,
         "operation_class": type("DocumentedOperation", (_Operation,), {"said": said}),
+        **({"opt": {OPEN: True}} if said.is_open else {}),
     }
 
 
@@ -62,7 +81,10 @@ def openapi_config() -> OpenAPIConfig:
         version=__version__,
         description="Answers from your own documents, behind the OpenAI API.",
         tags=[Tag(name, description) for name, description in _TAGS.items()],
+        openapi_router=Router(PAGE, route_handlers=[], include_in_schema=False, opt={OPEN: True}),
         path=PAGE,
+        components=Components(security_schemes=_KEYS),
+        security=[{name: []} for name in _KEYS],
         use_handler_docstrings=True,
         render_plugins=[_Page(), JsonRenderPlugin()],
     )
@@ -120,7 +142,7 @@ class _Page(SwaggerRenderPlugin):
             router.register(_asset(name, media_type))
 
 
-@get("/openapi.json", include_in_schema=False)
+@get("/openapi.json", include_in_schema=False, opt={OPEN: True})
 async def document(request: AnyRequest) -> Response[bytes]:
     """The document, where tools look for it."""
     return Response(_written(request.app), media_type=MediaType.JSON)

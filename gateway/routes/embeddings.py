@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from gateway.answers import server_timing
 from gateway.embeddings import Embeddings
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, json_body, unless_client_leaves
+from gateway.routes.serving import AnyRequest, json_body
 from gateway.schemas.embeddings import CREATE_EMBEDDINGS
 from gateway.stages import Stages
 
@@ -25,7 +25,7 @@ async def embedded(
     """The response to a request for embeddings; `model` is the one that the path names."""
     stages = Stages()
     body = await json_body(request)
-    answer = await unless_client_leaves(request, embeddings.answer(body, stages, model))
+    answer = await embeddings.answer(body, stages, model)
     return Response(
         answer, media_type=MediaType.JSON, headers={"server-timing": server_timing(stages)}
     )

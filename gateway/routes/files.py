@@ -5,15 +5,12 @@ from typing import Any
 from urllib.parse import quote
 
 from litestar import Response, delete, get, post
-from litestar.background_tasks import BackgroundTask
 from litestar.di import NamedDependency
-from litestar.exceptions import InternalServerException
 from litestar.params import FromPath
-from litestar.response import Stream
 
-from gateway.errors import ClientGone, InvalidRequest, Refused
+from gateway.errors import InvalidRequest, Refused
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, json_response
+from gateway.routes.serving import AnyRequest, ByteStream, json_response, refuse_compressed
 from gateway.schemas.files import (
     DELETE_FILE,
     DOWNLOAD_FILE,
@@ -42,7 +39,8 @@ async def upload_file(
     request: AnyRequest, files: NamedDependency[Files], max_upload_bytes: NamedDependency[int]
 ) -> Response[bytes]:
     """Store a file, to be put into vector stores."""
-    files.check()
+    files.check_change()
+    refuse_compressed(request)
     kind, options = request.content_type
     if kind != _FORM or not options.get("boundary"):
         raise InvalidRequest(
@@ -70,13 +68,14 @@ async def delete_file(file_id: FromPath[str], files: NamedDependency[Files]) -> 
 
 
 @get(f"{PATH}/{{file_id:str}}/content", **documented(DOWNLOAD_FILE))
-async def download_file(file_id: FromPath[str], files: NamedDependency[Files]) -> Stream:
+async def download_file(file_id: FromPath[str], files: NamedDependency[Files]) -> ByteStream:
     """The bytes of a file, as they came."""
     download = await files.content(file_id)
     name = quote(download.file.filename, safe="", errors="replace")
-    return Stream(
+    return ByteStream(
         download.pieces(),
-        media_type="application/octet-stream",
+        download.close,
+        "application/octet-stream",
         headers={
             "content-length": str(download.file.bytes),
             # Whatever is in it, no browser shows it as a page of this server.
@@ -84,25 +83,20 @@ async def download_file(file_id: FromPath[str], files: NamedDependency[Files]) -
             "x-content-type-options": "nosniff",
             "content-security-policy": "sandbox",
         },
-        # Also where the client left before the first piece.
-        background=BackgroundTask(download.close),
     )
 
 
 async def _body(request: AnyRequest, most_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises Refused where it is too long, and ClientGone."""
+    """The body as it comes. Raises Refused where it is too long."""
     announced = request.content_length or 0
     came = 0
-    try:
-        async for piece in request.stream():
-            came += len(piece)
-            if max(announced, came) > most_bytes:
-                raise Refused(
-                    f"The upload is longer than {most_bytes} bytes.", 413, "request_too_large"
-                )
-            yield piece
-    except InternalServerException as exc:  # so Litestar says that the connection was closed
-        raise ClientGone("the client closed the connection") from exc
+    async for piece in request.stream():
+        came += len(piece)
+        if max(announced, came) > most_bytes:
+            raise Refused(
+                f"The upload is longer than {most_bytes} bytes.", 413, "request_too_large"
+            )
+        yield piece
 
 
 ROUTES: list[Any] = [list_files, upload_file, retrieve_file, delete_file, download_file]

@@ -6,7 +6,7 @@ from litestar.di import NamedDependency
 from gateway.answers import server_timing
 from gateway.rerank import Ranking
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, json_body, unless_client_leaves
+from gateway.routes.serving import AnyRequest, json_body
 from gateway.schemas.rerank import RERANK
 from gateway.stages import Stages
 
@@ -16,7 +16,7 @@ async def rerank(request: AnyRequest, ranking: NamedDependency[Ranking]) -> Resp
     """The documents that fit the query best, best first."""
     stages = Stages()
     body = await json_body(request)
-    answer = await unless_client_leaves(request, ranking.answer(body, stages))
+    answer = await ranking.answer(body, stages)
     return Response(
         answer, media_type=MediaType.JSON, headers={"server-timing": server_timing(stages)}
     )

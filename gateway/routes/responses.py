@@ -12,7 +12,7 @@ from gateway.models import Models
 from gateway.responses.request import ResponsesRequest
 from gateway.responses.stored import Stored
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, EventStream, answered, unless_client_leaves
+from gateway.routes.serving import AnyRequest, EventStream, answered, json_body
 from gateway.schemas.responses import CANCEL_RESPONSE, CREATE_RESPONSE, RETRIEVE_RESPONSE
 
 _TRUE = ("true", "1")
@@ -36,15 +36,15 @@ async def retrieve_response(
         raise InvalidRequest(f"Invalid value for 'stream': {wanted!r}.", "stream")
     if wanted in _FALSE:
         return Response(await stored.retrieved(response_id), media_type=MediaType.JSON)
-    stream = await unless_client_leaves(request, stored.streamed(response_id, _after(request)))
-    return EventStream(stream.events(), stream.close)
+    return EventStream(await stored.streamed(response_id, _after(request)))
 
 
 @post("/v1/responses/{response_id:str}/cancel", status_code=200, **documented(CANCEL_RESPONSE))
 async def cancel_response(
-    response_id: FromPath[str], models: NamedDependency[Models]
+    request: AnyRequest, response_id: FromPath[str], models: NamedDependency[Models]
 ) -> Response[bytes]:
     """Stop a response that is made in the background."""
+    await json_body(request)
     return Response(await Stored(models).cancelled(response_id), media_type=MediaType.JSON)
 
 

@@ -1,16 +1,15 @@
 """The files of OpenAI's vector stores, one at a time and in batches."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
 from litestar import MediaType, Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
-from litestar.response import Stream
 
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, json_body, json_response
+from gateway.routes.serving import AnyRequest, ByteStream, json_body, json_response
 from gateway.routes.vector_stores import PATH
 from gateway.schemas.store_files import (
     ATTACH_FILE,
@@ -83,10 +82,10 @@ async def detach_file(
 @get(f"{FILE}/content", **documented(STORE_FILE_CONTENT))
 async def read_vector_store_file(
     store_id: FromPath[str], file_id: FromPath[str], store_files: NamedDependency[StoreFiles]
-) -> Stream:
+) -> ByteStream:
     """The text of a file of a vector store, as it was indexed."""
-    texts = await store_files.content(store_id, file_id)
-    return Stream(_content_page(await _begun(texts)), media_type=MediaType.JSON)
+    page = _content_page(await _begun(await store_files.content(store_id, file_id)))
+    return ByteStream(page, page.aclose, MediaType.JSON)
 
 
 @post(BATCHES, status_code=200, **documented(CREATE_BATCH))
@@ -107,9 +106,13 @@ async def retrieve_file_batch(
 
 @post(f"{BATCH}/cancel", status_code=200, **documented(CANCEL_BATCH))
 async def cancel_file_batch(
-    store_id: FromPath[str], batch_id: FromPath[str], file_batches: NamedDependency[FileBatches]
+    request: AnyRequest,
+    store_id: FromPath[str],
+    batch_id: FromPath[str],
+    file_batches: NamedDependency[FileBatches],
 ) -> Response[bytes]:
     """Keep those files of a batch that are in progress from being indexed."""
+    await json_body(request)
     return json_response(await file_batches.cancel(store_id, batch_id))
 
 
@@ -144,7 +147,7 @@ async def _begun(texts: AsyncIterator[str]) -> AsyncIterator[str]:
     return all_of_them()
 
 
-async def _content_page(texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
+async def _content_page(texts: AsyncIterator[str]) -> AsyncGenerator[bytes, None]:
     """OpenAI's page of a file's text, written piece by piece; one that breaks off is no JSON."""
     yield b'{"object":"vector_store.file_content.page","data":['
     separator = b""

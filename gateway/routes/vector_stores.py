@@ -6,7 +6,7 @@ from litestar.params import FromPath
 
 from gateway.answers import server_timing
 from gateway.routes.documentation import documented
-from gateway.routes.serving import AnyRequest, json_body, json_response, unless_client_leaves
+from gateway.routes.serving import AnyRequest, json_body, json_response
 from gateway.schemas.vector_stores import (
     CREATE_VECTOR_STORE,
     DELETE_VECTOR_STORE,
@@ -70,7 +70,7 @@ async def search_vector_store(
     """The chunks of one that belong to a question, best first."""
     stages = Stages()
     body = await json_body(request)
-    found = await unless_client_leaves(request, store_search.answer(store_id, body, stages))
+    found = await store_search.answer(store_id, body, stages)
     return json_response(found, headers={"server-timing": server_timing(stages)})
 
 

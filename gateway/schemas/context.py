@@ -1,6 +1,6 @@
 """What grounded answers have beside the text: what was retrieved, and what the model cited."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +25,9 @@ class Context(msgspec.Struct):
     """The chunks that the model was given, best first: `[1]` in the answer means the first."""
     invalid_citations: int | None = None
     """How many numbers the model wrote into markers that name no chunk."""
+    degraded: list[Literal["milvus", "encoder", "reranker"]] | None = None
+    """Parts that were away, without which the answer was made: the client or the operator said that
+    it may be."""
     left_out: dict[str, int] | None = None
     """How many `hits` and `messages` had to leave for want of room."""
     retrieval: dict[str, Any] | None = None

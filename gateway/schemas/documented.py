@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from gateway.errors import DeadlineExceeded, Overloaded, RateLimited, Unauthenticated
 from gateway.retrieval.options import HEADER, RetrievalOptions
 from gateway.schemas.components import ref, schema_of
 from gateway.verdicts import ErrorBody, codes
@@ -13,6 +14,8 @@ from gateway.verdicts import ErrorBody, codes
 JSON = "application/json"
 EVENTS = "text/event-stream"
 FORM = "multipart/form-data"
+_OF_ALL = (Unauthenticated, RateLimited, Overloaded, DeadlineExceeded)
+"""What any request may meet that needs a key."""
 
 _HEADERS = {
     "x-request-id": {
@@ -58,6 +61,8 @@ class Documented(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[type, ...] = ()
     """What the data of an event may be; the answer is never a stream, if empty."""
     parameters: tuple[Parameter, ...] = ()
+    is_open: bool = False
+    """Whether it is answered without a key."""
     failures: tuple[type[Exception], ...] = ()
     """What may go wrong: these kinds of failures, and those below them."""
     error: type = ErrorResponse
@@ -84,6 +89,8 @@ RETRIEVAL_HEADER = Parameter(
 def operation(said: Documented) -> dict[str, Any]:
     """Its request body and responses, as they are in the document."""
     found: dict[str, Any] = {"responses": _responses(said)}
+    if said.is_open:
+        found["security"] = []
     if said.requests:
         content: dict[str, Any] = {"schema": _any_of(said.requests)}
         if said.example is not None:
@@ -114,7 +121,7 @@ def _parameter(said: Parameter) -> dict[str, Any]:
 
 def _responses(said: Documented) -> dict[str, Any]:
     found = {"200": _response("The answer.", _content(said))}
-    known = codes(*said.failures)
+    known = codes(*said.failures, *(() if said.is_open else _OF_ALL))
     if said.requests:
         known.setdefault(400, [])
         known[413] = ["request_too_large"]

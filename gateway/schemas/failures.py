@@ -5,6 +5,7 @@ from gateway.errors import (
     InvalidRequest,
     ModelNotFound,
     NothingFound,
+    Overloaded,
     UpstreamBroken,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -21,7 +22,7 @@ from indexer.index.errors import (
 )
 
 UPSTREAM = (UpstreamUnavailable, UpstreamRejected, UpstreamBroken)
-ENCODER = (EncoderUnavailable, EncodingFailed)
+ENCODER = (EncoderUnavailable, EncodingFailed, Overloaded)
 INDEX = (IndexUnavailable, IndexFailure, FingerprintMismatch, KnowledgeBaseMissing)
 ANSWER = (
     InvalidRequest,

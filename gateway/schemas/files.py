@@ -4,14 +4,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.errors import InvalidRequest, UploadsDisabled
+from gateway.errors import InvalidRequest, Overloaded, PermissionDenied, UploadsDisabled
 from gateway.schemas.documented import FORM, Documented, Parameter
 from gateway.schemas.lists import Deleted, Page, paged
 from gateway.stores.uploaded import MOST, PURPOSES
 from indexer.index.errors import LibraryUnavailable, NotInLibrary
 
 TAG = "Files"
-_FAILURES = (InvalidRequest, NotInLibrary, LibraryUnavailable)
+_FAILURES = (InvalidRequest, NotInLibrary, LibraryUnavailable, Overloaded)
+_WRITE_FAILURES = (*_FAILURES, PermissionDenied, UploadsDisabled)
 
 
 class UploadForm(msgspec.Struct):
@@ -51,7 +52,7 @@ UPLOAD_FILE = Documented(
     requests=(UploadForm,),
     request_type=FORM,
     answers=(FileObject,),
-    failures=(*_FAILURES, UploadsDisabled),
+    failures=_WRITE_FAILURES,
 )
 LIST_FILES = Documented(
     id="listFiles",
@@ -76,7 +77,7 @@ DELETE_FILE = Documented(
     tag=TAG,
     summary="Delete a file; it leaves every vector store",
     answers=(Deleted,),
-    failures=_FAILURES,
+    failures=_WRITE_FAILURES,
 )
 DOWNLOAD_FILE = Documented(
     id="downloadFile",

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.errors import InvalidRequest, ResponseNotFound
+from gateway.errors import InvalidRequest, PreviousResponseNotFound, ResponseNotFound
 from gateway.responses.file_search import RankingOptions
 from gateway.retrieval.options import MAX_RESULTS, MAX_STORES
 from gateway.schemas import failures
@@ -141,7 +141,7 @@ CREATE_RESPONSE = Documented(
     answers=(ModelResponse,),
     events=(ResponseEvent,),
     parameters=(RETRIEVAL_HEADER,),
-    failures=failures.ANSWER,
+    failures=(*failures.ANSWER, PreviousResponseNotFound),
 )
 RETRIEVE_RESPONSE = Documented(
     id="getResponse",

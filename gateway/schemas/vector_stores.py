@@ -6,6 +6,8 @@ import msgspec
 
 from gateway.errors import (
     InvalidRequest,
+    Overloaded,
+    PermissionDenied,
     UploadsDisabled,
     VectorStoreNotFound,
     VectorStoreReadOnly,
@@ -22,9 +24,10 @@ READ_FAILURES = (
     VectorStoreNotFound,
     NotInLibrary,
     LibraryUnavailable,
+    Overloaded,
     *failures.INDEX,
 )
-WRITE_FAILURES = (*READ_FAILURES, VectorStoreReadOnly, UploadsDisabled)
+WRITE_FAILURES = (*READ_FAILURES, PermissionDenied, VectorStoreReadOnly, UploadsDisabled)
 
 
 class FileCounts(msgspec.Struct):

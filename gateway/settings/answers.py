@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import Field, FilePath, SecretStr
+from pydantic import Field, FilePath, SecretStr, field_validator
 
-from indexer.index.settings import IndexSettings
+from indexer.index.settings import IndexSettings, without_user
 
 
 class AnswerSettings(IndexSettings):
@@ -59,3 +59,8 @@ class AnswerSettings(IndexSettings):
     top_p: float = Field(
         default=0.95, gt=0, le=1, description="Nucleus sampling where the client names none."
     )
+
+    @field_validator("encoder_url")
+    @classmethod
+    def _encoder_url_has_no_secret(cls, url: str | None) -> str | None:
+        return url and without_user(url, "ENCODER_API_KEY")

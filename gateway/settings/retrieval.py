@@ -4,10 +4,17 @@ import re
 
 from pydantic import Field, SecretStr, field_validator
 
-from gateway.retrieval.options import MAX_CANDIDATES, MAX_NEIGHBOURS, MAX_QUERIES, WhenNothingFound
+from gateway.retrieval.options import (
+    MAX_CANDIDATES,
+    MAX_NEIGHBOURS,
+    MAX_QUERIES,
+    WhenNothingFound,
+    WhenUnavailable,
+)
 from gateway.settings.lists import listed
+from gateway.waiting import QueueBounds
 from indexer.index.foreign_fields import parsed_fields
-from indexer.index.settings import KNOWLEDGE_BASE_PATTERN, IndexSettings
+from indexer.index.settings import KNOWLEDGE_BASE_PATTERN, IndexSettings, without_user
 
 _NAME = re.compile(KNOWLEDGE_BASE_PATTERN)
 
@@ -87,6 +94,23 @@ class RetrievalSettings(IndexSettings):
     reranker_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key of that server, if any."
     )
+    max_queue_length: int = Field(
+        default=2000,
+        ge=1,
+        description="Questions, texts or searches that may wait for one part, such as the encoder, "
+        "before more are refused with 503.",
+    )
+    max_queue_wait_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that they may have to wait, as far as can be told, before more are "
+        "refused with 503.",
+    )
+    when_unavailable: WhenUnavailable = Field(
+        default="fail",
+        description="What to do where Milvus, the encoder or the reranker is away: fail, or "
+        "degrade, which answers without and says so.",
+    )
     num_queries: int = Field(
         default=1,
         ge=1,
@@ -99,6 +123,11 @@ class RetrievalSettings(IndexSettings):
         description="Seconds that the model may take to put a question anew; 0 searches for every "
         "question as it was asked.",
     )
+
+    @property
+    def queue_bounds(self) -> QueueBounds:
+        """How much may wait for any one part."""
+        return QueueBounds(self.max_queue_length, self.max_queue_wait_s)
 
     @property
     def all_knowledge_bases(self) -> list[str]:
@@ -118,3 +147,8 @@ class RetrievalSettings(IndexSettings):
         if said is not None:
             parsed_fields(said)
         return said
+
+    @field_validator("reranker_url")
+    @classmethod
+    def _reranker_url_has_no_secret(cls, url: str | None) -> str | None:
+        return url and without_user(url, "RERANKER_API_KEY")

@@ -26,7 +26,7 @@ class FileBatches:
     """Batches of the library; what the indexer fills from sources of its own has none.
 
     Each method raises VectorStoreNotFound, NotInLibrary and LibraryUnavailable, and what changes
-    something VectorStoreReadOnly and UploadsDisabled.
+    something PermissionDenied, VectorStoreReadOnly and UploadsDisabled.
     """
 
     def __init__(self, uploads: Uploads, catalogue: Catalogue) -> None:
@@ -37,7 +37,7 @@ class FileBatches:
         """Put files into a store. Raises InvalidRequest."""
         self._catalogue.check_writable(store_id)
         files = _files(read(content, CreateBatch))
-        return await self._uploads.ask(_created, store_id, files)
+        return await self._uploads.change(_created, store_id, files)
 
     async def retrieve(self, store_id: str, batch_id: str) -> dict[str, Any]:
         """What became of one."""
@@ -47,7 +47,7 @@ class FileBatches:
     async def cancel(self, store_id: str, batch_id: str) -> dict[str, Any]:
         """Keep what is in progress of it from being indexed."""
         self._catalogue.check_writable(store_id)
-        return await self._uploads.ask(_cancelled, store_id, batch_id)
+        return await self._uploads.change(_cancelled, store_id, batch_id)
 
     async def files(self, store_id: str, batch_id: str, query: FilesQuery) -> dict[str, Any]:
         """A page of its files that are still in the store. Raises InvalidRequest."""

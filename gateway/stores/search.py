@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from gateway.citations import filename
-from gateway.errors import UpstreamFailure
+from gateway.errors import ModelNotFound, UpstreamFailure
 from gateway.models import Models
 from gateway.retrieval.catalogue import Catalogue
 from gateway.retrieval.options import Wanted
@@ -82,12 +82,12 @@ class StoreSearch:
         )
 
     async def _queries(self, questions: list[str], *, rewrite: bool) -> list[str]:
-        """What is searched for: as it was asked, where no model is there to put it anew."""
+        """What is searched for: as it was asked, where no model can put it anew."""
         if not rewrite or not self._models.served:
             return questions
         try:
             model = await self._models.loaded(None)
-        except UpstreamFailure:
+        except (UpstreamFailure, ModelNotFound):
             return questions
         understood = await asyncio.gather(
             *(self._understanding.rewritten(question, model) for question in questions)

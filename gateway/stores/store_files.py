@@ -20,7 +20,7 @@ class StoreFiles:
     """What is in vector stores.
 
     Each method raises VectorStoreNotFound and LibraryUnavailable, and what changes something
-    VectorStoreReadOnly and UploadsDisabled.
+    PermissionDenied, VectorStoreReadOnly and UploadsDisabled.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StoreFiles:
         self._catalogue.check_writable(store_id)
         said = read(content, AttachFile)
         attributes = attributes_of(said.attributes)
-        return await self._uploads.ask(_attached, store_id, said, attributes)
+        return await self._uploads.change(_attached, store_id, said, attributes)
 
     async def retrieve(self, store_id: str, file_id: str) -> dict[str, Any]:
         """One file of a store. Raises NotInLibrary and IndexFailure."""
@@ -55,12 +55,12 @@ class StoreFiles:
         """Give a file other attributes. Raises what `attach` does."""
         self._catalogue.check_writable(store_id)
         attributes = attributes_of(read(content, UpdateFile).attributes)
-        return await self._uploads.ask(_updated, store_id, file_id, attributes)
+        return await self._uploads.change(_updated, store_id, file_id, attributes)
 
     async def delete(self, store_id: str, file_id: str) -> dict[str, Any]:
         """Take a file out of a store. Raises NotInLibrary."""
         self._catalogue.check_writable(store_id)
-        await self._uploads.ask(Library.detach, store_id, file_id)
+        await self._uploads.change(Library.detach, store_id, file_id)
         return shapes.deleted(file_id, "vector_store.file.deleted")
 
     async def content(self, store_id: str, file_id: str) -> AsyncIterator[str]:

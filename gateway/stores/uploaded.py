@@ -37,28 +37,28 @@ class Download:
     async def pieces(self) -> AsyncIterator[bytes]:
         """Its bytes. Raises LibraryUnavailable."""
         try:
-            while piece := await self._uploads.ask(lambda *_: self._data.read(PIECE_BYTES)):
+            while piece := await self._uploads.in_thread(lambda: self._data.read(PIECE_BYTES)):
                 yield piece
         finally:
             await self.close()
 
     async def close(self) -> None:
         """Let go of the file; may be repeated."""
-        await self._uploads.ask(lambda *_: self._opened.close())
+        await self._uploads.in_thread(self._opened.close)
 
 
 class Files:
-    """What one tenant has uploaded."""
+    """What the caller's tenant has uploaded."""
 
     def __init__(self, uploads: Uploads) -> None:
         self._uploads = uploads
 
-    def check(self) -> None:
-        """Raises UploadsDisabled where nothing is taken."""
-        self._uploads.check()
+    def check_change(self) -> None:
+        """Raises PermissionDenied, and UploadsDisabled where nothing is taken."""
+        self._uploads.check_change()
 
     async def upload(self, form: Form) -> dict[str, Any]:
-        """Store the file of a form. Raises InvalidRequest and LibraryUnavailable."""
+        """Store the file of a form. Raises InvalidRequest, PermissionDenied, LibraryUnavailable."""
         purpose, expires_in = _said(form)
         if form.filename is None:
             raise InvalidRequest("Missing required parameter: 'file'.", "file")
@@ -66,7 +66,7 @@ class Files:
         if not form.bytes:
             raise InvalidRequest("Invalid value for 'file': it is empty.", "file")
         expires_at = None if expires_in is None else int(time.time()) + expires_in
-        stored = await self._uploads.ask(
+        stored = await self._uploads.change(
             Library.add_file, filename, purpose, form.data, expires_at=expires_at
         )
         return shapes.uploaded_file(stored)
@@ -83,9 +83,11 @@ class Files:
         return shapes.uploaded_file(await self._uploads.ask(usable_file, file_id))
 
     async def delete(self, file_id: str) -> dict[str, Any]:
-        """Delete one; it leaves every vector store. Raises NotInLibrary and LibraryUnavailable."""
-        self._uploads.check()
-        await self._uploads.ask(Library.delete_file, file_id)
+        """Delete one; it leaves every vector store.
+
+        Raises PermissionDenied, UploadsDisabled, NotInLibrary and LibraryUnavailable.
+        """
+        await self._uploads.change(Library.delete_file, file_id)
         return shapes.deleted(file_id, "file")
 
     async def content(self, file_id: str) -> Download:

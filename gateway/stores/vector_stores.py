@@ -27,7 +27,7 @@ class VectorStores:
     """All that clients may name.
 
     Each method raises LibraryUnavailable, what is about one of them VectorStoreNotFound, and what
-    changes something VectorStoreReadOnly and UploadsDisabled.
+    changes something PermissionDenied, VectorStoreReadOnly and UploadsDisabled.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class VectorStores:
 
     async def create(self, content: bytes) -> dict[str, Any]:
         """A new one, and files in it. Raises InvalidRequest and NotInLibrary."""
-        self._uploads.check()
+        self._uploads.check_change()
         said = read(content, CreateStore)
         now = int(time.time())
         store = VectorStore(
@@ -74,7 +74,7 @@ class VectorStores:
             expires_after=expiry_of(said.expires_after),
             chunking=chunking_of(said.chunking_strategy),
         )
-        return await self._uploads.ask(_created, store, said.file_ids or [])
+        return await self._uploads.change(_created, store, said.file_ids or [])
 
     async def retrieve(self, store_id: str) -> dict[str, Any]:
         """One of them. Raises IndexFailure."""
@@ -86,12 +86,12 @@ class VectorStores:
     async def update(self, store_id: str, content: bytes) -> dict[str, Any]:
         """Say something else of one. Raises InvalidRequest."""
         self._catalogue.check_writable(store_id)
-        return await self._uploads.ask(_updated, store_id, read(content, UpdateStore))
+        return await self._uploads.change(_updated, store_id, read(content, UpdateStore))
 
     async def delete(self, store_id: str) -> dict[str, Any]:
         """Delete one; its files stay."""
         self._catalogue.check_writable(store_id)
-        await self._uploads.ask(Library.delete_store, store_id)
+        await self._uploads.change(Library.delete_store, store_id)
         self._catalogue.forget(store_id)
         self._published.forget(store_id)
         return shapes.deleted(store_id, "vector_store.deleted")

@@ -30,6 +30,8 @@ MOST_VALUES = 1_000
 """In all lists of one filter together."""
 MOST_DEPTH = 10
 """Of `and` and `or` inside each other."""
+MOST_CHARS = 100_000
+"""In all names and texts of one filter together."""
 
 Operator = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
 Connective = Literal["and", "or"]
@@ -100,6 +102,7 @@ class _Parser:
     def __init__(self) -> None:
         self._comparisons = 0
         self._values = 0
+        self._chars = 0
 
     def read(self, said: Any, param: str, depth: int) -> Filter:
         kind = said.get("type") if isinstance(said, dict) else None
@@ -130,10 +133,11 @@ class _Parser:
         _refuse_unknown(said, ("type", "key", "value"), param)
         if not isinstance(said.get("key"), str):
             raise FilterInvalid(f"{param}.key is no name of an attribute.", f"{param}.key")
+        self._count(said["key"], f"{param}.key")
         value, where = said.get("value"), f"{param}.value"
         if said["type"] in _LISTS:
             return Comparison(said["type"], said["key"], self._list(value, where))
-        return Comparison(said["type"], said["key"], _scalar(value, where))
+        return Comparison(said["type"], said["key"], self._scalar(value, where))
 
     def _list(self, values: Any, param: str) -> list[Value]:
         if not isinstance(values, list):
@@ -141,19 +145,25 @@ class _Parser:
         self._values += len(values)
         if self._values > MOST_VALUES:
             raise FilterInvalid(f"{param} has one of more than {MOST_VALUES} values.", param)
-        return [_scalar(value, f"{param}[{place}]") for place, value in enumerate(values)]
+        return [self._scalar(value, f"{param}[{place}]") for place, value in enumerate(values)]
+
+    def _scalar(self, value: Any, param: str) -> Value:
+        if not isinstance(value, str | int | float | bool):
+            raise FilterInvalid(f"{param} is no string, number or boolean.", param)
+        if isinstance(value, str):
+            self._count(value, param)
+        return value
+
+    def _count(self, text: str, param: str) -> None:
+        self._chars += len(text)
+        if self._chars > MOST_CHARS:
+            raise FilterInvalid(f"{param} is one of more than {MOST_CHARS} characters.", param)
 
 
 def _refuse_unknown(said: dict[str, Any], known: tuple[str, ...], param: str) -> None:
     for name in said:
         if name not in known:
             raise FilterInvalid(f"{param} has no field {shown(name)}.", param)
-
-
-def _scalar(value: Any, param: str) -> Value:
-    if not isinstance(value, str | int | float | bool):
-        raise FilterInvalid(f"{param} is no string, number or boolean.", param)
-    return value
 
 
 def _compared(wanted: Comparison, declared: Mapping[str, AttributeType], param: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import openai
 
 from indexer.index.terms import Terms
+from stack import servers
 from stack.errors import AskFailed
 from stack.judging import Values
 
@@ -37,7 +38,7 @@ def ask(gateway: str, questions: Sequence[str], instruction: str) -> list[Answer
     """The gateway's answer to each of `questions`. Raises AskFailed."""
     said = [{"role": "system", "content": instruction}] if instruction else []
     with openai.OpenAI(
-        base_url=gateway, api_key="none", max_retries=0, timeout=_TIMEOUT_S
+        base_url=gateway, api_key=servers.api_key(), max_retries=0, timeout=_TIMEOUT_S
     ) as client:
         try:
             return [

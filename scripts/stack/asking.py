@@ -15,10 +15,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from gateway.access.callers import Caller, acting_as
+from gateway.access.tenant_index import TenantIndex
 from gateway.encoding import LocalEncoding
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.retrieval.searches import Searches
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
 from indexer.index.collection import IndexReader, IndexWriter
@@ -175,7 +178,10 @@ def _retrieving(
         published = Published(reader, encoding, settings.poll_interval_s, settings.knowledge_base)
         try:
             await encoding.start()
-            return await work(Retriever(reader, encoding, published, settings.tenant))
+            searches = Searches(reader)
+            index = TenantIndex(reader, searches, published, settings.all_knowledge_bases)
+            with acting_as(Caller(name="script", tenant=settings.tenant)):
+                return await work(Retriever(index, encoding, published))
         finally:
             await encoding.close()
             await reader.close()

@@ -63,7 +63,7 @@ def _hand_over(module: str, arguments: list[str]) -> None:
     # No moment in between at which Ctrl-C would end the program with a traceback.
     interrupts.block()
     variables = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    os.execve(python, [python, "-m", module, *arguments], variables)  # noqa: S606  # the purpose
+    os.execve(python, [python, "-m", module, *arguments], variables)  # nosec B606  # the purpose
 
 
 if __name__ == "__main__":

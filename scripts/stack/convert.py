@@ -11,14 +11,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 def convert(weights: Path, folder: Path) -> None:
     """Write the model in `weights` to `folder` in bfloat16, the type that vLLM serves it in."""
-    model = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(  # nosec B615  # a folder of this machine
         weights.parent,
         gguf_file=weights.name,
         quantization_config=GgufConfig(dequantize=True),
         dtype="bfloat16",
     )
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(  # nosec B615  # likewise
+        weights.parent, gguf_file=weights.name
+    )
+    tokenizer.save_pretrained(folder)
 
 
 if __name__ == "__main__":

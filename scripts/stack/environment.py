@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from stack import ROOT
 from stack.errors import InstallFailed
 from stack.locks import sole_user
 from stack.processes import clean_environment, run, tail
+from stack.profiles import REQUIREMENTS
 from stack.report import Step, say
 
 _PROBE_PACKAGE = "typing-extensions"
+_TORCH_FOR_CPUS = REQUIREMENTS / "torch-cpu.txt"
+_LIBRARIES_OF_CUDA = REQUIREMENTS / "cuda.txt"
 _PROFILE_LISTS = {"local.txt", "gpu.txt"}
 _FETCHED = ("Collecting ", "Processing ", "Requirement already satisfied", "Ignoring ")
 
@@ -49,7 +53,8 @@ class Environment:
                 self._create(log_dir / "venv.log")
                 installed = {}
             self._stamp.unlink(missing_ok=True)
-            self._check_index(lists, log_dir / "pip.log")
+            self._check_index(lists, log_dir)
+            self._prefer_torch_for_cpus(lists, log_dir / "pip.log")
             self._install(lists, log_dir / "pip.log")
             self._complete_torch(lists, log_dir)
             # Importable from any folder, and editable, without a build.
@@ -90,15 +95,30 @@ class Environment:
     def _packages(self) -> Path:
         return next((self.folder / "lib").glob("python3.*/site-packages"))
 
-    def _check_index(self, lists: Sequence[Path], log: Path) -> None:
+    def _check_index(self, lists: Sequence[Path], log_dir: Path) -> None:
         """Fetch one small package with little patience: with no network pip retries for minutes."""
-        pinned = [line for file in lists for line in _requirements(file)]
-        probe = [line for line in pinned if line.startswith(f"{_PROBE_PACKAGE}==")]
+        pinned = [pin for file in lists for pin in _pins(file)]
+        probe = [pin for pin in pinned if pin.startswith(f"{_PROBE_PACKAGE}==")]
+        # Hashes can stand in files alone.
+        file = log_dir / "probe.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text((probe or pinned)[0])
         with Step("asking pip's index for a package"):
-            self._pip(["--retries", "1", "--timeout", "20", *(probe or pinned[:1])], log)
+            self._pip(["--retries", "1", "--timeout", "20", "-r", str(file)], log_dir / "pip.log")
+
+    def _prefer_torch_for_cpus(self, lists: Sequence[Path], log: Path) -> None:
+        """Install it ahead of lists that take either build, if pip's index has it at all."""
+        [pin] = _pins(_TORCH_FOR_CPUS)
+        if not any(_hashes(pin) <= _hashes(either) for file in lists for either in _pins(file)):
+            return
+        with Step("asking pip's index for torch's CPU build") as step:
+            try:
+                self._pip(["-r", str(_TORCH_FOR_CPUS)], log)
+            except InstallFailed:
+                step.outcome = "it has none"
 
     def _install(self, lists: Sequence[Path], log: Path) -> None:
-        total = sum(len(_requirements(file)) for file in lists)
+        total = sum(len(_pins(file)) for file in lists)
         packages = self._packages()
 
         def progress() -> str:
@@ -113,7 +133,7 @@ class Environment:
         with Step(f"installing {total} packages into {self.folder.name}", progress):
             self._pip([part for file in lists for part in ("-r", str(file))], log)
 
-    def _pip(self, arguments: list[str], log: Path, with_dependencies: bool = False) -> None:
+    def _pip(self, arguments: list[str], log: Path) -> None:
         command = [
             str(self.python),
             "-m",
@@ -124,14 +144,15 @@ class Environment:
             # Most of what is installed is never imported; Python compiles the rest as it goes. That
             # takes 144 s instead of 199 for all packages of the tests.
             "--no-compile",
+            # The lists are complete, and what is not what they say is not installed.
+            "--no-deps",
+            "--require-hashes",
         ]
         # A user's PIP_USER or PIP_TARGET would send the packages somewhere else.
         strays = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX")
         environment = {
             name: value for name, value in clean_environment().items() if name not in strays
         }
-        if not with_dependencies:
-            command.append("--no-deps")
         if run([*command, *arguments], log, environment) != 0:
             lines = log.read_text(errors="replace").splitlines()
             errors = [line for line in lines if line.startswith("ERROR:")]
@@ -143,14 +164,12 @@ class Environment:
 
     def _complete_torch(self, lists: Sequence[Path], log_dir: Path) -> None:
         """Add what the CPU lists leave out where pip's index has only torch's CUDA build."""
-        pins = [
-            line for file in lists for line in _requirements(file) if line.startswith("torch==")
-        ]
-        if not pins or self._torch_loads(log_dir):
+        has_torch = any(pin.startswith("torch==") for file in lists for pin in _pins(file))
+        if not has_torch or self._torch_loads(log_dir):
             return
         title = "adding CUDA's libraries: pip's index has no CPU build of torch, which needs none"
         with Step(title):
-            self._pip(pins, log_dir / "pip.log", with_dependencies=True)
+            self._pip(["-r", str(_LIBRARIES_OF_CUDA)], log_dir / "pip.log")
         if not self._torch_loads(log_dir):
             log = log_dir / "torch.log"
             raise InstallFailed(f"torch does not load: {tail(log, 1)}; full log: {log}")
@@ -163,7 +182,10 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _requirements(file: Path) -> list[str]:
-    return [
-        line for line in file.read_text().splitlines() if "==" in line and not line.startswith("#")
-    ]
+def _pins(file: Path) -> list[str]:
+    """Each package that the list pins, with the hashes that its files may have."""
+    return re.findall(r"^[^#\s].*(?:\n[ \t].*)*", file.read_text(), re.MULTILINE)
+
+
+def _hashes(pin: str) -> set[str]:
+    return set(re.findall(r"--hash=(\S+)", pin))

@@ -19,7 +19,7 @@ import openai
 from openai import AsyncOpenAI
 
 from gateway.settings import GatewaySettings
-from stack import report
+from stack import report, servers
 from stack.errors import StackError
 
 _STAGE = re.compile(r"(\w+);dur=([\d.]+)")
@@ -70,7 +70,7 @@ async def _measured(given: argparse.Namespace) -> int:
     gateway_url = f"http://{settings.listen_host}:{settings.listen_port}/v1"
     async with (
         AsyncOpenAI(base_url=settings.upstream_urls[0], api_key="none", max_retries=0) as vllm,
-        AsyncOpenAI(base_url=gateway_url, api_key="none", max_retries=0) as gateway,
+        AsyncOpenAI(base_url=gateway_url, api_key=servers.api_key(), max_retries=0) as gateway,
     ):
         prompts = [await _prompt(gateway, question) for question in given.question]
         model = (await vllm.models.list()).data[0].id

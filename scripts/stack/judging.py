@@ -134,7 +134,7 @@ def beir(folder: Path, most: int = sys.maxsize) -> tuple[list[Document], list[Qu
     corpus = [Document(row.id, row.title, row.text) for row in lines(folder / "corpus.jsonl", _Row)]
     others = [document.name for document in corpus if document.name not in relevant]
     wanted = min(len(others), max(0, most - len(relevant)))
-    chosen = relevant | set(random.Random(SEED).sample(others, wanted))  # noqa: S311
+    chosen = relevant | set(random.Random(SEED).sample(others, wanted))  # nosec B311
     return [document for document in corpus if document.name in chosen], questions
 
 

@@ -174,7 +174,7 @@ def _in_a_process(sources: list[str], config: str | None) -> dict[str, float]:
 
 def _made_up(folder: Path, count: int) -> Path:
     """`count` text files of 20 words each, the same in every run."""
-    words = random.Random(415)  # noqa: S311  # test data
+    words = random.Random(415)  # nosec B311  # test data
     folder.mkdir()
     for number in range(count):
         text = " ".join(words.choices(_WORDS, k=20))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import openai
 
 from gateway.settings import GatewaySettings
-from stack import report
+from stack import report, servers
 from stack.errors import StackError
 from stack.report import say
 
@@ -48,7 +48,7 @@ def main() -> int:
     settings = GatewaySettings()
     url = f"http://{settings.listen_host}:{settings.listen_port}/v1"
     try:
-        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with openai.OpenAI(base_url=url, api_key=servers.api_key(), max_retries=0) as client:
             for title, retrieval in (("with context", True), ("without context", False)):
                 questions = given.question or _QUESTIONS
                 _print(title, _converse(client, given.system, questions, retrieval=retrieval))

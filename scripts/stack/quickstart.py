@@ -121,6 +121,7 @@ def _converse(given: Options) -> None:
         return
     say(f"""
 Base URL: {base_url}
+It asks for no key, and listens on {servers.HOST} alone: everybody on this machine may use it.
 
     from openai import OpenAI
     client = OpenAI(base_url="{base_url}", api_key="none")

@@ -82,7 +82,7 @@ def main() -> int:
     program = command(config, flags=flags)
     model = _model_in(flags) or configured_model(config)
     os.chdir(ROOT)
-    os.execve(program[0], program, environment(model))  # noqa: S606  # the purpose
+    os.execve(program[0], program, environment(model))  # nosec B606  # the purpose
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The end-to-end tests start the same servers on free ports through this module.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -22,6 +23,14 @@ from stack.processes import clean_environment, start, stop_groups, tail
 HOST = "127.0.0.1"
 _POLL_S = 0.25
 _PROBE_TIMEOUT_S = 5.0
+_OPEN = {
+    "GROUNDSERVE_OPEN_ACCESS": "true",
+    "GROUNDSERVE_API_KEYS": "",
+    "GROUNDSERVE_API_KEYS_FILE": "",
+}
+"""A gateway that is tried out here asks nobody for a key, whatever this program's own would do."""
+_ALONE = {"GROUNDSERVE_SHUTDOWN_DELAY_S": "0"}
+"""And it need not wait for a load balancer before it ends."""
 _LOADING_GRACE_S = 3.0
 """A server that never was ready has nothing to finish; vLLM, while it loads, ignores SIGTERM."""
 
@@ -34,6 +43,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def api_key() -> str:
+    """For a gateway that was not started here: the key that OpenAI's clients would send, if any."""
+    return os.environ.get("OPENAI_API_KEY", "none")
 
 
 def http_probe(url: str) -> Probe:
@@ -171,14 +185,17 @@ def vllm(
 
 
 def gateway(port: int, environment: Mapping[str, str], log_dir: Path) -> Server:
-    """The gateway on 127.0.0.1:`port`; `environment` adds its settings to this program's own."""
+    """The gateway on 127.0.0.1:`port`; `environment` adds its settings to this program's own.
+
+    It is open to this machine, unless `environment` says otherwise.
+    """
     listen = {"GROUNDSERVE_LISTEN_HOST": HOST, "GROUNDSERVE_LISTEN_PORT": str(port)}
     return Server(
         "the gateway",
         [sys.executable, "-m", "gateway"],
         log_dir / "gateway.log",
         http_probe(f"http://{HOST}:{port}/health/ready"),
-        environment=clean_environment(dict(environment) | listen),
+        environment=clean_environment(_OPEN | _ALONE | dict(environment) | listen),
         ready_timeout_s=120.0,
     )
 

@@ -1,4 +1,4 @@
-"""The second half of scripts/test, run by `.venv`: format, lint and types, then the tests."""
+"""The second half of scripts/test, run by `.venv`: checks of the code, then the tests."""
 
 import os
 import sys
@@ -12,17 +12,24 @@ from stack.report import Step
 
 _LOG_DIR = DEFAULT_STATE_DIR / "logs"
 LEVELS = ("unit", "integration", "e2e")
+LONG = "long"
+"""Stands for the tests, of whatever level, that are run only when they are asked for."""
+BANDIT = (
+    *("bandit", "--quiet", "--recursive", "--configfile", "pyproject.toml"),
+    *("gateway", "indexer", "scripts"),
+)
 _CHECKS = {
     "format": ("ruff", "format", "--check", "--quiet"),
     "lint": ("ruff", "check", "--quiet"),
     "types": ("mypy",),
+    "weaknesses": BANDIT,
 }
 
 
 def main() -> int:
     """Run the checks, then become pytest; returns only by an exception. Raises StackError."""
     arguments = sys.argv[1:]
-    levels = [argument for argument in arguments[:1] if argument in LEVELS]
+    chosen = [argument for argument in arguments[:1] if argument in (*LEVELS, LONG)]
     models.smollm2()
     failures = [failure for name, command in _CHECKS.items() if (failure := _check(name, command))]
     if failures:
@@ -30,9 +37,9 @@ def main() -> int:
         error.detail = "\n".join(failures)
         raise error
     os.chdir(ROOT)
-    tests = [f"tests/{level}" for level in levels]
-    pytest = [sys.executable, "-m", "pytest", *tests, *arguments[len(levels) :]]
-    os.execve(sys.executable, pytest, clean_environment())  # noqa: S606  # the purpose
+    tests = ["-m", LONG] if chosen == [LONG] else [f"tests/{level}" for level in chosen]
+    pytest = [sys.executable, "-m", "pytest", *tests, *arguments[len(chosen) :]]
+    os.execve(sys.executable, pytest, clean_environment())  # nosec B606  # the purpose
 
 
 def _check(name: str, command: tuple[str, ...]) -> str:

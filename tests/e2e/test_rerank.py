@@ -12,10 +12,11 @@ from stack.processes import clean_environment
 from gateway.errors import UpstreamBroken
 from gateway.retrieval.cross_encoder import CrossEncoder
 from gateway.retrieval.reranking import RemoteReranker
+from gateway.routing import Care
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 QUESTION = "How high is the lighthouse?"
 PASSAGES = [
@@ -49,7 +50,7 @@ def url(
 
 
 async def test_a_served_model_scores_as_the_same_model_does_here(url: str, model: Path) -> None:
-    served = RemoteReranker(Upstream.connect(GatewaySettings(), url), "reranker")
+    served = RemoteReranker(Upstream.connect(GatewaySettings(), url), "reranker", Care())
     try:
         scores = await served.scores(QUESTION, PASSAGES)
     finally:
@@ -61,7 +62,7 @@ async def test_a_served_model_scores_as_the_same_model_does_here(url: str, model
 
 
 async def test_a_model_that_is_not_served_is_the_rerank_servers_failure(url: str) -> None:
-    served = RemoteReranker(Upstream.connect(GatewaySettings(), url), "another")
+    served = RemoteReranker(Upstream.connect(GatewaySettings(), url), "another", Care())
     try:
         with pytest.raises(UpstreamBroken, match=r"the rerank server: .*another"):
             await served.scores(QUESTION, PASSAGES)

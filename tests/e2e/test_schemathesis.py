@@ -10,6 +10,7 @@ from tests.schemathesis_run import findings
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
+@pytest.mark.long
 def test_no_request_breaks_the_stack_and_every_answer_is_as_documented(
     stack: Stack, tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ async def test_vllm_stops_working_for_a_client_that_has_left(stack: "Stack", str
     await asyncio.to_thread(_wait_until, lambda: _running(stack) == 0, timeout_s=10)
 
 
+@pytest.mark.long
 def test_a_killed_vllm_is_told_and_its_successor_is_found(
     stack: "Stack", client: openai.OpenAI, tmp_path: Path
 ) -> None:

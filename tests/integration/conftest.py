@@ -20,6 +20,7 @@ from indexer.report import Report
 from indexer.run import Rules, Run
 from indexer.sources import Listing, sources_of
 from indexer.work import Tools
+from tests.integration.redis_server import RedisServer
 from tests.unit.index_fakes import InThisProcess
 
 _numbers = count(1)
@@ -47,7 +48,11 @@ def writer(index_settings: IndexSettings) -> Iterator[IndexWriter]:
 @pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """Three small documents of different formats."""
-    folder = tmp_path / "docs"
+    return written_documents(tmp_path / "docs")
+
+
+def written_documents(folder: Path) -> Path:
+    """The same in `folder`, which is made."""
     folder.mkdir()
     (folder / "llama.md").write_text(
         "# Llamas\n\nA llama is a domesticated camelid of South America.\n\n"
@@ -67,48 +72,53 @@ def documents(tmp_path: Path) -> Path:
 def run_indexer(index_settings: IndexSettings, encoder: Encoder) -> RunIndexer:
     """One run over folders, as the command line makes it, but for the worker processes."""
 
-    def run(
-        *paths: Path,
-        size: int = 512,
-        tenant: str = "default",
-        settings: Any = None,
-        attributes: dict[str, AttributeType] | None = None,
-        **rules: Any,
-    ) -> Report:
-        used = settings or index_settings
-        writer = IndexWriter(used)
-        chunker = ChunkerSettings(size=size, overlap_percent=10)
-        tools = Tools(
-            writer=writer,
-            encoder=encoder,
-            workers=InThisProcess(chunker),
-            passage=passage,
-            fingerprint=Fingerprint(
-                encoder=encoder.identity,
-                chunker=Chunker(chunker).description,
-                attributes=attributes or {},
-            ),
-        )
-
-        def search_in(generation: Generation) -> Callable[[str, str, int], Sequence[Hit]]:
-            return lambda query, tenant, limit: asyncio.run(
-                _search(used, encoder, generation, query, tenant, limit)
-            )
-
-        job = Run(
-            tools,
-            Pipeline(tools),
-            Rules(tenants=[tenant], default_tenant=tenant, **rules),
-            search=search_in,
-        )
-        try:
-            with writer.lease(60) as lease:
-                listing = Listing(sources_of([str(path) for path in paths], tenant))
-                return job.execute(listing, run=lease.run)
-        finally:
-            writer.close()
+    def run(*paths: Path, settings: Any = None, **rules: Any) -> Report:
+        return indexed(settings or index_settings, encoder, *paths, **rules)
 
     return run
+
+
+def indexed(
+    settings: IndexSettings,
+    encoder: Encoder,
+    *paths: Path,
+    size: int = 512,
+    tenant: str = "default",
+    attributes: dict[str, AttributeType] | None = None,
+    **rules: Any,
+) -> Report:
+    """The report of such a run."""
+    writer = IndexWriter(settings)
+    chunker = ChunkerSettings(size=size, overlap_percent=10)
+    tools = Tools(
+        writer=writer,
+        encoder=encoder,
+        workers=InThisProcess(chunker),
+        passage=passage,
+        fingerprint=Fingerprint(
+            encoder=encoder.identity,
+            chunker=Chunker(chunker).description,
+            attributes=attributes or {},
+        ),
+    )
+
+    def search_in(generation: Generation) -> Callable[[str, str, int], Sequence[Hit]]:
+        return lambda query, tenant, limit: asyncio.run(
+            _search(settings, encoder, generation, query, tenant, limit)
+        )
+
+    job = Run(
+        tools,
+        Pipeline(tools),
+        Rules(tenants=[tenant], default_tenant=tenant, **rules),
+        search=search_in,
+    )
+    try:
+        with writer.lease(60) as lease:
+            listing = Listing(sources_of([str(path) for path in paths], tenant))
+            return job.execute(listing, run=lease.run)
+    finally:
+        writer.close()
 
 
 async def _search(
@@ -126,3 +136,11 @@ async def _search(
         return (await reader.search(generation, [Query(query, vector)], asked))[0]
     finally:
         await reader.close()
+
+
+@pytest.fixture
+def redis(free_port: Callable[[], int], tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(free_port(), tmp_path)
+    server.start()
+    yield server
+    server.kill()

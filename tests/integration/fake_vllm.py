@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,13 +23,20 @@ def _chat(_: Said) -> Said:
     return _head("chat.completion") | {"choices": [choice], "usage": USAGE}
 
 
-def _chat_events(_: Said) -> Iterator[Said]:
+def _chat_events(said: Said) -> Iterator[Said]:
     for delta, reason in (
         ({"role": "assistant", "content": ""}, None),
         ({"content": TEXT}, "stop"),
     ):
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         yield _head("chat.completion.chunk") | {"choices": [choice]}
+    yield from _usage(said, "chat.completion.chunk")
+
+
+def _usage(said: Said, kind: str) -> Iterator[Said]:
+    """What ends a stream whose client asked for it."""
+    if (said.get("stream_options") or {}).get("include_usage"):
+        yield _head(kind) | {"choices": [], "usage": USAGE}
 
 
 def _completion(_: Said) -> Said:
@@ -37,7 +45,10 @@ def _completion(_: Said) -> Said:
 
 
 def _completion_events(said: Said) -> Iterator[Said]:
-    yield _completion(said)
+    chunk = _completion(said)
+    del chunk["usage"]
+    yield chunk
+    yield from _usage(said, "text_completion")
 
 
 def _response(_: Said) -> Said:
@@ -127,7 +138,7 @@ def _scores(said: Said) -> Said:
     return {"id": "rerank-1", "model": MODEL, "results": scored}
 
 
-_WHOLE: dict[str, Callable[[Said], Said]] = {
+WHOLE: dict[str, Callable[[Said], Said]] = {
     "/v1/chat/completions": _chat,
     "/v1/completions": _completion,
     "/v1/responses": _response,
@@ -136,7 +147,7 @@ _WHOLE: dict[str, Callable[[Said], Said]] = {
     "/v1/rerank": _scores,
     "/tokenize": _count,
 }
-_EVENTS: dict[str, Callable[[Said], Iterator[Said]]] = {
+EVENTS: dict[str, Callable[[Said], Iterator[Said]]] = {
     "/v1/chat/completions": _chat_events,
     "/v1/completions": _completion_events,
     "/v1/responses": _response_events,
@@ -146,7 +157,18 @@ _NAMED = ("/v1/responses", "/v1/messages")
 """Their events have names, and no [DONE] at the end."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+def events(path: str, said: Said) -> Iterator[bytes]:
+    """The events of a stream, as they are written."""
+    for event in EVENTS[path](said):
+        name = f"event: {event['type']}\n" if path in _NAMED else ""
+        yield f"{name}data: {json.dumps(event)}\n\n".encode()
+    if path not in _NAMED:
+        yield b"data: [DONE]\n\n"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers each request at once."""
+
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -161,30 +183,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length", 0)))
-        if self.path not in _WHOLE:
+        if self.path not in WHOLE:
             self._missing()
             return
         said = json.loads(content)
-        if said.get("stream") and self.path in _EVENTS:
-            self._stream(_EVENTS[self.path](said))
+        time.sleep(said.get("pause_s", 0))
+        if said.get("stream") and self.path in EVENTS:
+            self._send(200, b"".join(events(self.path, said)), "text/event-stream")
         else:
-            self._send(200, _WHOLE[self.path](said))
+            self._send(200, WHOLE[self.path](said))
 
     def _missing(self) -> None:
         error = {"message": "not found", "type": "NotFoundError", "param": None, "code": 404}
         if "/responses/" in self.path:
             error["param"] = "response_id"
         self._send(404, {"error": error})
-
-    def _stream(self, events: Iterator[Said]) -> None:
-        written = []
-        for event in events:
-            if self.path in _NAMED:
-                written.append(f"event: {event['type']}\n")
-            written.append(f"data: {json.dumps(event)}\n\n")
-        if self.path not in _NAMED:
-            written.append("data: [DONE]\n\n")
-        self._send(200, "".join(written).encode(), "text/event-stream")
 
     def _send(self, status: int, body: Said | bytes, kind: str = "application/json") -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -200,9 +213,9 @@ def _head(kind: str) -> Said:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(handler: type[Handler] = Handler) -> Iterator[str]:
     """Base URL of a running one, /v1 included; it ends with the context."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

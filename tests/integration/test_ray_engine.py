@@ -151,6 +151,7 @@ def ray_processes() -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_a_ray_of_the_runs_own_embeds_as_this_process_does_and_leaves_nothing_behind(
     index_settings: IndexSettings,
     ray_settings: IndexSettings,

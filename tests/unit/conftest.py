@@ -10,16 +10,20 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from gateway.access.callers import Caller, acting_as
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from gateway.upstream import ServedModel, Upstream, UpstreamAnswer
+from gateway.upstream import ServedModel, Upstream
+from gateway.upstream_answer import UpstreamAnswer
 from indexer.index.collection import Generation, IndexReader
 from indexer.index.records import Fingerprint, Hit
 from indexer.index.searching import Query, Search
 from tests.unit.index_fakes import IDENTITY, FakeEncoder, FakeWriter
 from tests.unit.run_fakes import RunOnce, run_with
 
-COMPLETION = b'{"id":"c","choices":[{"index":0,"message":{"content":"Grass [1]."}}]}'
+COMPLETION = (
+    b'{"id":"c","choices":[{"index":0,"message":{"content":"Grass [1]."},"finish_reason":"stop"}]}'
+)
 
 
 class FakeReader(IndexReader):
@@ -165,6 +169,14 @@ def hits(make_hit: MakeHit) -> list[Hit]:
             chunk_id="c3", ordinal=1, start=20, end=40, text="Llamas drink little.", score=0.5
         ),
     ]
+
+
+@pytest.fixture
+def acting() -> Iterator[Caller]:
+    """Who asks, for what is called past the application."""
+    who = Caller(name="test", tenant="acme")
+    with acting_as(who):
+        yield who
 
 
 @pytest.fixture

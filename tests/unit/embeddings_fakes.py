@@ -13,6 +13,7 @@ import numpy as np
 
 from gateway.embeddings_server import EmbeddingsServer
 from gateway.remote_encoding import RemoteEncoding
+from gateway.routing import Care
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from tests.unit.index_fakes import FakeEncoder
@@ -129,7 +130,7 @@ def encoding_at(url: str, *, is_ours: bool = False, **stated: Any) -> RemoteEnco
     }
     settings = GatewaySettings(**defaults | stated)
     server = EmbeddingsServer(
-        Upstream.connect(settings, url), settings.encoder_model, settings.upstream_attempts
+        Upstream.connect(settings, url), settings.encoder_model, Care(settings.upstream_attempts)
     )
     return RemoteEncoding(server, settings, is_ours=is_ours)
 

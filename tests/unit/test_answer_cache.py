@@ -1,5 +1,6 @@
 """Answers that are given again: to the same request, for the same model and index, and no other."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,11 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from gateway.access.callers import Caller, acting_as
+from gateway.answer_cache import AnswerCache
 from gateway.app import create_app
+from gateway.models import Loaded
+from gateway.routing import Route
 from gateway.settings import GatewaySettings
 from indexer.index.collection import Generation, RunRecord
 from tests.unit.conftest import COMPLETION, FakeAnswer, FakeReader, FakeUpstream
@@ -132,11 +137,26 @@ def test_a_stream_that_is_not_complete_is_not_kept(
     assert (kind, b"error" in answer) == ("", False)
 
 
+def test_what_is_kept_is_its_tenants() -> None:
+    """Whatever stands in names, which are told apart, and not joined."""
+    keys = set()
+    loaded = [Loaded(name, Route([])) for name in ("m", "m\0" + "0")]
+    for tenant, model in itertools.product(["acme", "ACME", "acme\0m", 'a","m'], loaded):
+        with acting_as(Caller(name="x", tenant=tenant)):
+            keys.add(AnswerCache.key(model, "/chat/completions", b"{}", "documents__g1@1"))
+
+    assert len(keys) == 8
+
+
 def test_an_answer_larger_than_the_cache_is_not_kept(
     client: Client, upstream: FakeUpstream
 ) -> None:
     large = msgspec.json.encode(
-        {"choices": [{"index": 0, "message": {"content": "word " * 10_000}}]}
+        {
+            "choices": [
+                {"index": 0, "message": {"content": "word " * 10_000}, "finish_reason": "stop"}
+            ]
+        }
     )
     answers(upstream, [large], [large])
 

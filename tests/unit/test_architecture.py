@@ -24,6 +24,7 @@ COMPOSITION_ROOTS = {
 }
 CONSTRUCTED = {
     *("IndexReader", "IndexWriter", "Upstream", "AsyncOpenAI", "OpenAI", "Encoder", "Library"),
+    *("RedisLedger", "MachineLedger"),
 }
 FACTORIES = {"Upstream.connect", "Encoder.load"}
 DEFINING_MODULES = {
@@ -33,6 +34,8 @@ DEFINING_MODULES = {
     "indexer/index/collection/writer.py",
     "indexer/index/embedding.py",
     "gateway/upstream.py",
+    "gateway/access/redis_ledger.py",
+    "gateway/access/machine_ledger.py",
 }
 
 Check = Callable[[str, str], Iterator[str]]
@@ -139,6 +142,27 @@ def has_a_docstring(_: str, source: str) -> Iterator[str]:
         yield "no module docstring"
 
 
+def tenants_only_in(places: set[str]) -> Check:
+    """`places` are files that may read whose something is, and folders with "/" at the end."""
+
+    def check(path: str, source: str) -> Iterator[str]:
+        folder = f"{path.rpartition('/')[0]}/"
+        if not path.startswith("gateway/") or path in places or folder in places:
+            return
+        for node in ast.walk(ast.parse(source)):
+            match node:
+                case ast.Attribute(attr="tenant" | "passages"):
+                    yield f"line {node.lineno}: {ast.unparse(node)}"
+                case ast.keyword(arg="tenant"):
+                    yield f"line {node.value.lineno}: tenant={ast.unparse(node.value)}"
+        yield from (name for name in imported(source) if name.endswith(READERS))
+
+    return check
+
+
+READERS = (".IndexReader", ".ForeignReader")
+"""They give rows of any tenant, to whoever names it."""
+
 RULES = [
     Rule(
         "the gateway takes the contract alone from the indexer",
@@ -211,6 +235,11 @@ RULES = [
         ],
     ),
     Rule(
+        "Redis is asked by one kind of ledger alone",
+        vendors_only_in({"redis"}, {"gateway/access/redis_ledger.py"}),
+        [("gateway/access/limits.py", "from redis.asyncio import Redis")],
+    ),
+    Rule(
         "torch is imported by the modules of the two kinds of encoders alone",
         vendors_only_in(
             {"sentence_transformers", "torch", "transformers"},
@@ -230,7 +259,8 @@ RULES = [
             {"litestar"},
             {
                 *("gateway/app.py", "gateway/encoder_process.py", "gateway/edge.py"),
-                *("gateway/admission.py", "gateway/routes/"),
+                *("gateway/admission.py", "gateway/exchanges.py", "gateway/heartbeats.py"),
+                "gateway/routes/",
             },
         ),
         [
@@ -259,6 +289,25 @@ RULES = [
             ("gateway/retrieval.py", "load = partial(Encoder.load, settings)"),
             ("gateway/__main__.py", "client = openai.AsyncOpenAI()"),
             ("gateway/chat.py", "from indexer.index.collection import IndexReader as Reader"),
+        ],
+    ),
+    Rule(
+        "whose rows and files are read is told in few places, and no other reads the index itself",
+        tenants_only_in(
+            {
+                *("gateway/access/", "gateway/app.py", "gateway/uploads.py"),
+                # What is remembered for several requests has the tenant in its key.
+                *("gateway/answer_cache.py", "gateway/retrieval/catalogue.py"),
+                "gateway/responses/ids.py",
+                # Below the place that adds the tenant, and for the proof of the encoder.
+                *("gateway/retrieval/published.py", "gateway/retrieval/searches.py"),
+            }
+        ),
+        [
+            ("gateway/stores/search.py", "search = Search(tenant=said.tenant_id)"),
+            ("gateway/retrieval/retriever.py", "rows = caller().tenant"),
+            ("gateway/retrieval/retriever.py", "from indexer.index.collection import IndexReader"),
+            ("gateway/stores/search.py", "await reader.passages(generation)"),
         ],
     ),
     Rule(

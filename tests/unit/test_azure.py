@@ -17,6 +17,7 @@ from gateway.retrieval.selection import Candidate
 from indexer.index.errors import FilterInvalid
 from indexer.index.metadata_filters import parse_filter
 from indexer.index.records import Hit
+from tests.unit.conftest import COMPLETION
 
 ASKED = {"role": "user", "content": "What do llamas eat?"}
 PARAMETERS = "data_sources[0].parameters"
@@ -201,7 +202,7 @@ def grounding(hits: Sequence[Hit]) -> Grounding:
 
 def shown(request: ChatRequest, grounding: Grounding) -> dict[str, Any]:
     """The context of an answer to `request`."""
-    body = b'{"choices":[{"index":0,"message":{"content":"Grass [1]."}}]}'
+    body = COMPLETION
     answer = msgspec.json.decode(request.shape(grounding).whole(body))
     assert answer["choices"][0]["message"]["annotations"]
     found: dict[str, Any] = answer["choices"][0]["message"]["context"]

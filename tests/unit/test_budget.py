@@ -40,6 +40,10 @@ class Tokenizer(Upstream):
         self.failure: UpstreamFailure | None = None
         self.asked: list[dict[str, Any]] = []
 
+    @property
+    def name(self) -> str:
+        return "http://vllm.test/v1/"
+
     async def tokenize(self, content: bytes) -> Count:
         body = msgspec.json.decode(content, type=dict[str, Any])
         self.asked.append(body)

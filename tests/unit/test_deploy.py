@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 import gateway.settings
 import indexer.settings
+from gateway.draining import GRACE_S
 from indexer.index import __version__
 from indexer.index.settings import ENV_PREFIX, IndexSettings
 from tests.unit.test_indexer_settings import OF_ONE_RUN
@@ -28,7 +29,11 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
 # The container has its own: what is published where is compose.yaml's affair.
-FIXED_IN_THE_IMAGE = {"GROUNDSERVE_LISTEN_HOST", "GROUNDSERVE_LISTEN_PORT"}
+FIXED_IN_THE_IMAGE = {
+    *("GROUNDSERVE_LISTEN_HOST", "GROUNDSERVE_LISTEN_PORT"),
+    # It listens on all addresses, where access cannot be open.
+    "GROUNDSERVE_OPEN_ACCESS",
+}
 # Milvus is not known to leave its root filesystem alone.
 WRITES_OUTSIDE_VOLUMES = {"milvus"}
 
@@ -65,8 +70,8 @@ EXAMPLE = example()
 def compose_variables() -> dict[str, str | None]:
     """Variables that compose.yaml takes from .env, with its own default."""
     found: dict[str, str | None] = {
-        name: default if operator == ":-" else None
-        for name, operator, default in re.findall(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}", COMPOSE_TEXT)
+        name: default if operator.endswith("-") else None
+        for name, operator, default in re.findall(r"\$\{(\w+)(?:(:?-|:\?)([^}]*))?\}", COMPOSE_TEXT)
     }
     for service in SERVICES.values():
         environment = service.get("environment", {})
@@ -212,7 +217,8 @@ def test_images_fit_the_pinned_packages() -> None:
 
 
 def test_what_is_running_may_finish_before_a_container_is_killed() -> None:
-    drain = gateway.settings.GatewaySettings.model_fields["drain_timeout_s"].default
+    defaults = gateway.settings.GatewaySettings()
+    drain = defaults.shutdown_delay_s + defaults.drain_timeout_s + GRACE_S
     assert seconds(SERVICES["gateway"]["stop_grace_period"]) > drain
     for config in (DEPLOY / "vllm").glob("*.yaml"):
         shutdown = yaml.safe_load(config.read_text()).get("shutdown-timeout", 0)

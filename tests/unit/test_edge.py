@@ -20,6 +20,7 @@ from gateway.edge import RETRY_AFTER_S, add_request_id, error_response
 from gateway.errors import (
     ContextLengthExceeded,
     InvalidRequest,
+    RateLimited,
     Refused,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -30,17 +31,25 @@ from indexer.index.errors import FilterInvalid, LeaseFailure, NotInLibrary
 
 # Class: status, type, code, and whether the client is told to try again.
 EXPECTED: dict[str, tuple[int, str, str | None, bool]] = {
+    "Unauthenticated": (401, "invalid_request_error", "invalid_api_key", False),
     "NothingFound": (404, "invalid_request_error", "nothing_found", False),
     "FilterInvalid": (400, "invalid_request_error", None, False),
     "ModelNotFound": (404, "invalid_request_error", "model_not_found", False),
     "VectorStoreNotFound": (404, "invalid_request_error", "vector_store_not_found", False),
     "ResponseNotFound": (404, "invalid_request_error", "response_not_found", False),
+    "PreviousResponseNotFound": (
+        *(400, "invalid_request_error", "previous_response_not_found", False),
+    ),
+    "PermissionDenied": (403, "invalid_request_error", "permission_denied", False),
     "VectorStoreReadOnly": (403, "invalid_request_error", "vector_store_read_only", False),
     "UploadsDisabled": (403, "invalid_request_error", "uploads_disabled", False),
     "NotInLibrary": (404, "invalid_request_error", "not_found", False),
     "LibraryUnavailable": (503, "server_error", "library_unavailable", True),
     "Refused": (405, "invalid_request_error", "method_not_supported", False),
-    "ClientGone": (499, "invalid_request_error", "client_closed_request", False),
+    "RateLimited": (429, "tokens", "rate_limit_exceeded", True),
+    "Overloaded": (503, "server_error", "overloaded", True),
+    "GatewayStopping": (503, "server_error", "gateway_stopping", True),
+    "DeadlineExceeded": (504, "server_error", "request_timeout", False),
     "UpstreamUnavailable": (503, "server_error", "model_unavailable", True),
     "UpstreamRejected": (502, "server_error", "model_server_failed", False),
     "UpstreamBroken": (502, "server_error", "model_answer_broken", False),
@@ -53,6 +62,8 @@ EXPECTED: dict[str, tuple[int, str, str | None, bool]] = {
 }
 
 
+PARAMS = {"ModelNotFound": "model", "PreviousResponseNotFound": "previous_response_id"}
+"""What some failures say is wrong, whatever the request."""
 ALWAYS_THE_SAME = {"ContextLengthExceeded", "InvalidRequest"}
 """Tried by themselves: one says more than a reason, and one has another below it."""
 
@@ -85,8 +96,12 @@ def failure_of(name: str) -> Exception:
         return Refused("the reason", 405, "method_not_supported")
     if name == "NotInLibrary":
         return NotInLibrary("file", "the reason")
+    if name == "RateLimited":
+        return RateLimited("the reason", "tokens", 1.5)
     if name == "UpstreamRejected":
-        return UpstreamRejected("the reason", status=500)
+        failure = UpstreamRejected("the reason", status=500)
+        assert "the reason" not in str(failure)  # that is for the client alone
+        return failure
     return CLASSES[name]("the reason")
 
 
@@ -132,9 +147,9 @@ def test_a_failure_has_its_status_and_an_openai_error_body(name: str) -> None:
 
     assert got_status == status
     assert error == {
-        "message": str(failure),
+        "message": getattr(failure, "message", str(failure)),
         "type": type_,
-        "param": "model" if name == "ModelNotFound" else None,
+        "param": PARAMS.get(name),
         "code": code,
     }
     assert ("retry-after" in headers) is retry

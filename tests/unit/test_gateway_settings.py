@@ -33,18 +33,55 @@ VALUES: dict[str, tuple[str, str]] = {
     "encoder_dtype": ("bfloat16", "int8"),
     "encoder_url": ("http://a/v1", "https://b/v1"),
     "encoder_api_key": ("key-a", "key-b"),
+    "api_keys_file": ("/srv/keys.json", "keys.json"),
+    "api_keys": ('{"keys": []}', '{"keys":[]}'),
+    "requests_per_minute": ("10", "20"),
+    "tokens_per_minute": ("10", "20"),
+    "concurrent_requests": ("10", "20"),
+    "max_answer_tokens": ("10", "20"),
+    "key_requests_per_minute": ("10", "20"),
+    "key_tokens_per_minute": ("10", "20"),
+    "key_concurrent_requests": ("10", "20"),
+    "key_answer_tokens": ("10", "20"),
+    "limits_url": ("redis://a:6379/0", "rediss://:key@b"),
+    "limits_timeout_s": ("0.5", "2.5"),
     "workers": ("2", "8"),
     "listen_host": ("0.0.0.0", "::1"),
     "listen_port": ("81", "82"),
+    "shutdown_delay_s": ("0", "9"),
     "drain_timeout_s": ("0", "9"),
+    "keep_alive_timeout_s": ("5", "120"),
+    "client_timeout_s": ("5", "60"),
+    "heartbeat_s": ("1", "20"),
     "log_level": ("debug", "error"),
     "max_body_bytes": ("10", "20"),
     "max_upload_bytes": ("10", "20"),
+    "max_header_bytes": ("1024", "2048"),
+    "max_whitespace_bytes": ("1000", "2000"),
+    "max_nesting": ("8", "500"),
+    "max_messages": ("1", "2"),
+    "max_content_parts": ("1", "2"),
+    "max_text_chars": ("1", "2"),
+    "max_choices": ("1", "2"),
+    "max_stops": ("1", "4"),
+    "max_stop_chars": ("1", "2"),
+    "max_logprobs": ("0", "5"),
+    "max_logit_bias": ("0", "300"),
+    "max_tools": ("1", "2"),
+    "max_tools_bytes": ("1", "2"),
+    "max_grammar_bytes": ("1", "2"),
+    "media_hosts": ("a.example", "a.example:8443, [::1]"),
+    "allowed_fields": ("chat_template", "chat_template, server_url"),
     "upstream_url": ("http://a/v1", "https://b/v1"),
     "upstream_api_key": ("key-a", "key-b"),
     "upstream_connect_timeout_s": ("0.1", "0.2"),
     "upstream_read_timeout_s": ("10", "20.5"),
+    "upstream_stall_timeout_s": ("10", "20.5"),
     "upstream_attempts": ("1", "10"),
+    "breaker_failures": ("1", "10"),
+    "breaker_open_s": ("0.5", "60"),
+    "request_timeout_s": ("10", "60.5"),
+    "stream_timeout_s": ("10", "600.5"),
     "poll_interval_s": ("0.5", "5"),
     "model_wait_s": ("0", "10"),
     "model_aliases": ("gpt-4o=default", "plain=default:no-retrieval, a=b"),
@@ -68,6 +105,8 @@ VALUES: dict[str, tuple[str, str]] = {
     "embedding_model_name": ("text-embedding-3-small", "bge"),
     "embedding_dimensions": ("256", "512, 256"),
     "num_queries": ("2", "5"),
+    "max_queue_length": ("1", "100"),
+    "max_queue_wait_s": ("0.5", "30"),
     "rewrite_timeout_s": ("0", "1.5"),
     "answer_tokens": ("1", "1000"),
     "prompt_template": (__file__, str(ROOT / "pyproject.toml")),
@@ -75,6 +114,12 @@ VALUES: dict[str, tuple[str, str]] = {
     "answer_cache_ttl_s": ("10", "60"),
     "temperature": ("0", "2"),
     "top_p": ("0.1", "1"),
+}
+# What they may say hangs together: tests/unit/test_certificates.py.
+CERTIFICATES = {
+    *("milvus_ca_file", "milvus_client_cert_file", "milvus_client_key_file", "milvus_server_name"),
+    *("upstream_ca_file", "upstream_client_cert_file", "upstream_client_key_file"),
+    *("listen_cert_file", "listen_key_file", "listen_client_ca_file"),
 }
 SETTINGS: list[type[IndexSettings]] = [GatewaySettings, RunSettings, WatchSettings]
 FIELDS = [(kind, name) for kind in SETTINGS for name in kind.model_fields]
@@ -90,9 +135,14 @@ def same(got: str, stated: str) -> bool:
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert set(VALUES) | {"retrieval", "trim_history", "library_storage_options"} == set(
-        GatewaySettings.model_fields
-    )
+    assert set(VALUES) | {
+        "open_access",
+        "retrieval",
+        "trim_history",
+        "when_unavailable",
+        "library_storage_options",
+        *CERTIFICATES,
+    } == set(GatewaySettings.model_fields)
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))
@@ -173,9 +223,20 @@ def test_a_duration_or_a_size_has_its_unit_in_its_name(
         ("TENANT", "x" * 129),
         ("MAX_NUM_RESULTS", "51"),
         ("MAX_BODY_BYTES", "0"),
+        ("MAX_NESTING", "501"),
+        ("MEDIA_HOSTS", "https://a.example"),
+        ("MEDIA_HOSTS", "a.example:99999"),
+        ("ALLOWED_FIELDS", "temperature"),
+        ("UPSTREAM_URL", "http://a/v1, http://me:hunter2@b/v1"),
+        ("ENCODER_URL", "http://hunter2@a/v1"),
+        ("RERANKER_URL", "http://me:hunter2@a/v1"),
+        ("MILVUS_URI", "https://root:hunter2@milvus"),
+        ("LIBRARY_URL", "ftp://me:hunter2@files/library"),
         ("PROMPT_TEMPLATE", "/no/such/file.j2"),
         ("PROMPT_TEMPLATE", "/"),
         ("TEMPERATURE", "2.1"),
+        ("LIMITS_URL", "memcached://a"),
+        ("REQUESTS_PER_MINUTE", "0"),
         ("TOP_P", "0"),
         ("RETRIEVAL", "perhaps"),
     ],
@@ -251,3 +312,32 @@ def test_a_gateway_with_uploads_that_have_no_place_exits_with_2_and_one_line(wor
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: nosuchprotocol:[^\n]+\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"OPEN_ACCESS": ""}, "nobody would be let in: "),
+        ({"OPEN_ACCESS": "", "WORKERS": "2"}, "nobody would be let in: "),
+        ({"LISTEN_HOST": "0.0.0.0"}, "GROUNDSERVE_OPEN_ACCESS is for a loopback address, "),
+        ({"API_KEYS": "hunter2"}, "GROUNDSERVE_API_KEYS_FILE, .* exclude each other"),
+        ({"OPEN_ACCESS": "", "API_KEYS": "hunter2"}, "GROUNDSERVE_API_KEYS: these are no keys: "),
+        ({"OPEN_ACCESS": "", "API_KEYS_FILE": "/no/such.json", "WORKERS": "2"}, "/no/such.json is"),
+    ],
+)
+def test_a_gateway_that_was_not_told_who_may_ask_exits_with_2_and_one_line(
+    said: dict[str, str], told: str
+) -> None:
+    done = started(**said)
+
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: {told}[^\n]*\n", done.stderr), done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_what_to_do_without_milvus_is_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CliApp.run(GatewaySettings, cli_args=[]).when_unavailable == "fail"
+    monkeypatch.setenv(f"{ENV_PREFIX}WHEN_UNAVAILABLE", "degrade")
+    assert CliApp.run(GatewaySettings, cli_args=[]).when_unavailable == "degrade"
+    with pytest.raises(ValidationError):
+        GatewaySettings(when_unavailable="never")  # type: ignore[arg-type]

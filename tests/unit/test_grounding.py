@@ -6,11 +6,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
+from gateway.access.request_guard import RequestGuard
 from gateway.budget import Budget
 from gateway.chat.request import ChatRequest
 from gateway.conversation import Conversation
-from gateway.errors import NothingFound
+from gateway.errors import NothingFound, Overloaded, UpstreamBroken, UpstreamUnavailable
 from gateway.grounding import Ground, Grounder
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
@@ -22,13 +24,21 @@ from gateway.stages import Stages
 from gateway.understanding import Understanding
 from gateway.uploads import Uploads
 from gateway.upstream import Count
-from indexer.index.errors import FilterInvalid
+from indexer.index.errors import (
+    EncoderUnavailable,
+    EncodingFailed,
+    FilterInvalid,
+    FingerprintMismatch,
+    IndexRefused,
+    IndexUnavailable,
+    KnowledgeBaseMissing,
+)
 from indexer.index.records import Hit
 from tests.searching import searching
 from tests.unit.conftest import FakeReader, FakeUpstream, MakeHit
 from tests.unit.index_fakes import FakeEncoder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 TEMPLATE = PromptTemplate(Path(__file__).parents[2] / "gateway" / "prompts" / "answer.j2")
 ASKED = "How much grass do llamas eat a day?"
@@ -68,8 +78,8 @@ def grounding_by(settings: GatewaySettings, retriever: Retriever) -> Grounder:
     return Grounder(
         settings,
         retriever,
-        Catalogue(settings.all_knowledge_bases, Uploads(None, settings.tenant)),
-        Understanding(5),
+        Catalogue(settings.all_knowledge_bases, Uploads(None)),
+        Understanding(5, RequestGuard("acme")),
         Budget(TEMPLATE, answer_tokens=1, trim_history=False),
     )
 
@@ -210,3 +220,109 @@ async def test_whether_an_answer_is_to_stand_on_documents(
         grounder = grounding_by(GatewaySettings(retrieval=enabled), retriever)
 
         assert grounder.wanted(asking(retrieval, content)) is wanted
+
+
+AWAY = IndexUnavailable("Milvus is away")
+DEGRADE = {"when_unavailable": "degrade"}
+
+
+def counted(part: str) -> float:
+    return REGISTRY.get_sample_value("groundserve_degraded_total", {"part": part}) or 0.0
+
+
+@pytest.mark.parametrize("by_setting", [True, False])
+async def test_without_milvus_the_question_stays_as_it_was_and_that_is_told(
+    grounded: Any, reader: FakeReader, by_setting: bool
+) -> None:
+    reader.failure, before = AWAY, counted("milvus")
+    conversation = asking(None if by_setting else DEGRADE)
+    ground = await grounded(conversation, **(DEGRADE if by_setting else {}))
+
+    assert (ground.away, ground.refuses, list(ground.grounding.hits)) == (("milvus",), False, [])
+    assert list(ground.grounding.context()["degraded"]) == ["milvus"]
+    assert msgspec.json.decode(conversation.encode("m", {}))["messages"][0]["content"] == ASKED
+    assert not ground.grounding.was_searched
+    assert counted("milvus") == before + 1
+
+
+async def test_without_the_encoder_it_is_the_encoder_that_is_told(
+    grounded: Any, encoder: FakeEncoder
+) -> None:
+    encoder.failure = EncodingFailed("out of memory")
+
+    assert (await grounded(asking(DEGRADE))).away == ("encoder",)
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "settings"),
+    [
+        (None, {}),
+        ({"when_unavailable": "fail"}, DEGRADE),
+        (DEGRADE | {"in_scope": True}, {}),
+        (DEGRADE | {"in_scope": "fail"}, {}),
+        (DEGRADE | {"dry_run": True}, {}),
+        (DEGRADE, {"when_nothing_found": "refuse"}),
+    ],
+)
+async def test_who_did_not_agree_to_that_gets_an_error(
+    grounded: Any, reader: FakeReader, retrieval: Any, settings: dict[str, Any]
+) -> None:
+    reader.failure, before = AWAY, counted("milvus")
+    with pytest.raises(IndexUnavailable):
+        await grounded(asking(retrieval), **settings)
+
+    assert counted("milvus") == before
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        FilterInvalid("no"),
+        KnowledgeBaseMissing("no alias"),
+        FingerprintMismatch("another"),
+        IndexRefused("no"),
+        Overloaded("later"),
+    ],
+)
+async def test_what_is_no_outage_is_an_error_whoever_agreed(
+    grounded: Any, reader: FakeReader, failure: Exception
+) -> None:
+    reader.search_failures = [failure, failure]
+    with pytest.raises(type(failure)):
+        await grounded(asking(DEGRADE))
+
+
+class Away:
+    """A reranker that fails."""
+
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
+    async def start(self) -> None:
+        pass
+
+    def check(self) -> None:
+        pass
+
+    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:  # noqa: ARG002
+        raise self.failure
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "failure", [UpstreamUnavailable("a"), UpstreamBroken("b"), EncoderUnavailable("c")]
+)
+async def test_without_the_reranker_the_hits_are_as_they_were_found(
+    reader: FakeReader, encoder: FakeEncoder, hits: Sequence[Hit], failure: Exception
+) -> None:
+    model = Loaded("org/model-a", Route([Counting("org/model-a")]), 4096)
+    async with searching(reader, lambda: encoder, reranker=Away(failure)) as retriever:
+        grounder = grounding_by(GatewaySettings(), retriever)
+        ground = await grounder.ground(asking(DEGRADE), model, Stages())
+        with pytest.raises(type(failure)):
+            await grounder.ground(asking(), model, Stages())
+
+    assert list(ground.grounding.hits) == list(hits[:2])
+    assert (ground.away, ground.grounding.was_searched) == (("reranker",), True)

@@ -10,7 +10,7 @@ from gateway.models import Models
 from gateway.upstream import ServedModel
 from tests.unit.conftest import FakeUpstream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 
 @pytest.fixture

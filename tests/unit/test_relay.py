@@ -179,10 +179,10 @@ async def test_deltas_without_content_are_no_trouble(grounding: Grounding) -> No
 
 async def test_a_comment_behind_the_last_event_does_not_make_a_stream_incomplete() -> None:
     async def chunks() -> AsyncIterator[bytes]:
-        yield b"data: {}\n\ndata: [DONE]\n\n: ping\n\n"
+        yield RECORDED[5] + RECORDED[7] + b": ping\n\n"
 
     said = [chunk async for chunk in relayed(chunks(), Watcher(), error_event)]
-    assert said == [b"data: {}\n\ndata: [DONE]\n\n: ping\n\n"]
+    assert said == [RECORDED[5] + RECORDED[7] + b": ping\n\n"]
 
 
 async def test_ungrounded_answers_are_relayed_as_they_are() -> None:
@@ -236,7 +236,7 @@ class TestAStreamThatIsNoWholeAnswerEndsWithAnErrorEvent:
         reported = b'data: {"error":{"message":"CUDA died","type":"E","param":null,"code":500}}\n\n'
 
         error = await self.relayed([*RECORDED[:3], reported], grounding, is_grounded)
-        assert error == "ERROR UpstreamRejected: CUDA died"
+        assert error == "ERROR UpstreamRejected: the model server answered 500"
 
     async def test_and_nothing_that_came_with_it_is_lost(
         self, grounding: Grounding, is_grounded: bool
@@ -246,7 +246,7 @@ class TestAStreamThatIsNoWholeAnswerEndsWithAnErrorEvent:
 
         together = await relay([b"".join([*RECORDED[:3], reported])], use)
         assert together[0] == b"".join((await relay(RECORDED, use))[:3])
-        assert together[1:] == [b"ERROR UpstreamRejected: CUDA died"]
+        assert together[1:] == [b"ERROR UpstreamRejected: the model server answered 500"]
 
     @pytest.mark.parametrize("garbage", [b'data: {"error"}', b'data: {"error":5}'])
     async def test_when_vllm_reports_nonsense(
@@ -276,7 +276,10 @@ async def test_an_event_that_makes_no_sense_ends_a_grounded_stream_with_an_error
 
 
 def completion(*messages: dict[str, Any]) -> bytes:
-    choices = [{"index": place, "message": message} for place, message in enumerate(messages)]
+    choices = [
+        {"index": place, "message": message, "finish_reason": "stop"}
+        for place, message in enumerate(messages)
+    ]
     return msgspec.json.encode({"id": "x", "choices": choices, "usage": {"total_tokens": 7}})
 
 

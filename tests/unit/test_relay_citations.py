@@ -127,7 +127,8 @@ async def test_of_a_whole_completion_all_but_the_message_stays_as_it_came(
 ) -> None:
     message = '{"role":"assistant","content":"Grass [1].","tool_calls":[ ],"annotations":null}'
     body = (
-        f'{{"id":"x","choices":[{{"index":0,"message":{message},"logprobs":{LOGPROBS}}}],'
+        f'{{"id":"x","choices":[{{"index":0,"message":{message},"logprobs":{LOGPROBS},'
+        '"finish_reason":"stop"}],'
         '"usage":{"total_tokens": 7}}'
     ).encode()
     answer = ChatShape(grounding).whole(body)

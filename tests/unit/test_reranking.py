@@ -20,6 +20,7 @@ from gateway.retrieval.reranking import (
     LocalReranker,
     RemoteReranker,
 )
+from gateway.routing import Care
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 
@@ -53,7 +54,7 @@ def score(question: str, passage: str) -> float:
 @pytest.fixture
 async def server() -> AsyncIterator[RemoteReranker]:
     client = Client(BASE, "the key", httpx2.AsyncHTTPTransport())
-    reranker = RemoteReranker(Upstream(client), "org/reranker", attempts=2)
+    reranker = RemoteReranker(Upstream(client), "org/reranker", Care(2))
     yield reranker
     await reranker.close()
 
@@ -192,13 +193,17 @@ async def test_an_answer_that_does_not_score_each_passage_once_is_broken(
         await server.scores("?", PASSAGES)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500])
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(status, "no such") for status in (401, 404, 429)]
+    + [(status, f"the model server answered {status}") for status in (400, 422, 500)],
+)
 async def test_a_server_that_refuses_is_no_fault_of_the_client(
-    server: RemoteReranker, httpx2_mock: respx.Router, status: int
+    server: RemoteReranker, httpx2_mock: respx.Router, status: int, words: str
 ) -> None:
     answering(httpx2_mock, respx.MockResponse(status, json={"error": {"message": "no such"}}))
 
-    with pytest.raises(UpstreamBroken, match="the rerank server: no such"):
+    with pytest.raises(UpstreamBroken, match=f"the rerank server: {words}"):
         await server.scores("?", PASSAGES)
 
 

@@ -16,7 +16,7 @@ from indexer.index.attributes import within_limits
 from indexer.index.records import Hit
 from tests.unit.responses_samples import CALL, MESSAGE, TEXT, response
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["documents"]}
 FUNCTION: dict[str, Any] = {"type": "function", "name": "f", "parameters": {}, "strict": None}
@@ -140,7 +140,8 @@ def test_tools_and_their_choice_are_those_of_the_client(grounding: Grounding) ->
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_what_has_not_begun_has_no_output(grounding: Grounding, status: str) -> None:
-    found = whole(searched(grounding), status=status, output=[], usage=None)
+    begun: dict[str, Any] = {"status": status, "output": [], "usage": None, "background": True}
+    found = whole(searched(grounding), **begun)
     assert found["output"] == []
     assert found["completed_at"] is None
 

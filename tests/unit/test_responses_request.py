@@ -8,9 +8,12 @@ import pytest
 from gateway.citations import Grounding
 from gateway.errors import InvalidRequest
 from gateway.responses.edits import KEPT
+from gateway.responses.ids import is_own, new_id
 from gateway.responses.request import ResponsesRequest
 from indexer.index.errors import FilterInvalid
 from indexer.index.records import Hit
+
+pytestmark = pytest.mark.usefixtures("acting")
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["documents"]}
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
@@ -22,7 +25,9 @@ def asked(**fields: Any) -> ResponsesRequest:
 
 
 def sent(request: ResponsesRequest, **defaults: float) -> dict[str, Any]:
+    """What vLLM gets, but for the id that the gateway chooses for the response."""
     body: dict[str, Any] = msgspec.json.decode(request.encode("org/m", defaults))
+    assert is_own(body.pop("request_id"))
     return body
 
 
@@ -126,7 +131,7 @@ def test_a_text_is_sent_as_a_text() -> None:
 
 def test_what_vllm_knows_of_earlier_turns_has_no_bound() -> None:
     assert asked().bounded
-    assert not asked(previous_response_id="resp_1").bounded
+    assert not asked(previous_response_id=new_id()).bounded
 
 
 def test_tokens_are_counted_with_functions_and_what_the_template_is_told() -> None:
@@ -285,7 +290,7 @@ def test_a_filter_that_is_none_is_named() -> None:
 
 
 def test_an_earlier_response_may_be_followed_by_nothing() -> None:
-    assert asked(input=[], previous_response_id="resp_1").question == ""
+    assert asked(input=[], previous_response_id=new_id()).question == ""
 
 
 def test_json_is_wanted_by_the_format_of_the_text() -> None:

@@ -18,7 +18,7 @@ from gateway.responses.stream import Editor
 from indexer.index.records import Hit
 from tests.unit.responses_samples import TEXT, stream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 SEARCH = {"type": "file_search", "vector_store_ids": ["documents"]}
 ADAPTER: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -203,3 +203,21 @@ async def test_the_shape_relays_a_stream(edits: Edits) -> None:
     shape = ResponsesShape(edits, Body(b"{}"))
     events = parsed(b"".join([event async for event in shape.events(chunks())]))
     assert types(events)[-1] == "completed"
+
+
+async def test_a_search_that_could_not_be_made_is_told_from_the_first_event_on() -> None:
+    grounding = Grounding("Why?", [], details={"degraded": ["milvus"]})
+    edits = Edits(grounding=grounding, tool=SEARCH, searched=True)
+    events = parsed(await relay(stream(), edits))
+
+    assert events[0].response.context == {"degraded": ["milvus"]}
+    assert events[-1].response.context["degraded"] == ["milvus"]
+    assert types(events)[:6] == [
+        *WAYS,
+        "output_item.added",
+        "file_search_call.in_progress",
+        "file_search_call.searching",
+        "output_item.done",
+    ]
+    assert [events[2].item.status, events[5].item.status] == ["in_progress", "failed"]
+    assert events[-1].response.output[0].status == "failed"

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.tenant_index import TenantIndex
 from gateway.encoding import LocalEncoding
 from gateway.retrieval.options import Wanted
 from gateway.retrieval.published import Published
 from gateway.retrieval.retriever import Retrieved, Retriever
+from gateway.retrieval.searches import Searches
 from gateway.stages import Stages
 from indexer.index.collection import Generation
 from indexer.index.errors import (
@@ -306,11 +308,13 @@ async def test_a_filter_on_what_is_not_declared_is_refused_before_a_search(
     assert reader.searches == []
 
 
+@pytest.mark.usefixtures("acting")
 async def test_before_the_encoder_is_loaded_that_is_what_is_said(reader: FakeReader) -> None:
     encoding = LocalEncoding(FakeEncoder)
     published = Published(reader, encoding, 60, "documents")
+    index = TenantIndex(reader, Searches(reader), published, ["documents"])
     with pytest.raises(EncoderUnavailable, match="still loading"):
-        await found(Retriever(reader, encoding, published, "acme"))
+        await found(Retriever(index, encoding, published))
     await encoding.close()
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.unit.index_fakes import FakeEncoder
 
 CHAT = "/v1/chat/completions"
+RELAYED = b'{"any" :  "bytes","choices": [{"finish_reason":"stop"}]}'
 ASKED = "What do llamas eat?"
 QUESTION: dict[str, Any] = {"model": "default", "messages": [{"role": "user", "content": ASKED}]}
 STREAM = [
@@ -98,7 +99,7 @@ def test_a_stream_comes_as_events_with_context_and_annotations(
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-request-id"]
     first, last, done = events(response.content)
     assert first["choices"][0]["delta"]["context"] == context(ASKED, hits[:2])
@@ -118,7 +119,7 @@ def test_without_retrieval_nothing_is_searched_and_the_answer_is_relayed_as_it_i
     stream: bool,
     switch: object,
 ) -> None:
-    answer.pieces = STREAM if stream else [b'{"any" :  "bytes"}']
+    answer.pieces = STREAM if stream else [RELAYED]
     reader.failure = IndexUnavailable("Milvus is away, and nobody needs it")
     response = client.post(CHAT, json=QUESTION | {"retrieval": switch, "stream": stream})
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Client = TestClient[Any]
 
+RELAYED = b'{"any" :  "bytes","choices": [{"finish_reason":"stop"}]}'
+RELAYED_MESSAGE = b'{"any" :  "bytes","type":"message","stop_reason" :"end_turn"}'
 ASKED = "What do llamas eat?"
 PROMPT: dict[str, Any] = {"model": "default", "prompt": ASKED}
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": ASKED}]}
@@ -37,6 +39,7 @@ SAID_IN_EVENTS = [
         ("message_start", '"message":{"id":"m","content":[]}'),
         ("content_block_delta", DELTA),
         ("content_block_stop", '"index":0'),
+        ("message_delta", '"delta":{"stop_reason":"end_turn"}'),
         ("message_stop", '"usage":null'),
     )
 ]
@@ -58,10 +61,10 @@ def errors(content: bytes) -> dict[str, Any]:
 def test_a_completion_is_relayed_and_nothing_is_searched(
     client: Client, answer: "FakeAnswer", reader: "FakeReader", upstream: "FakeUpstream"
 ) -> None:
-    answer.pieces = [b'{"any" :  "bytes"}']
+    answer.pieces = [RELAYED]
     response = client.post("/v1/completions", json=PROMPT)
 
-    assert (response.status_code, response.content) == (200, b'{"any" :  "bytes"}')
+    assert (response.status_code, response.content) == (200, RELAYED)
     assert reader.searches == []
     assert sent(upstream) == ("/completions", PROMPT | {"model": "org/model-a"})
     assert answer.closed == 1
@@ -119,11 +122,11 @@ def test_a_stream_of_a_completion_that_breaks_off_ends_with_an_error(
 def test_a_message_is_relayed_and_nothing_is_searched(
     client: Client, answer: "FakeAnswer", reader: "FakeReader", upstream: "FakeUpstream"
 ) -> None:
-    answer.pieces = [b'{"any" :  "bytes"}']
+    answer.pieces = [RELAYED_MESSAGE]
     headers = {"anthropic-version": "2023-06-01", "x-api-key": "k"}
     response = client.post("/v1/messages", json=MESSAGE, headers=headers)
 
-    assert (response.status_code, response.content) == (200, b'{"any" :  "bytes"}')
+    assert (response.status_code, response.content) == (200, RELAYED_MESSAGE)
     assert reader.searches == []
     assert sent(upstream) == ("/messages", MESSAGE | {"model": "org/model-a"})
     assert response.headers["request-id"] == response.headers["x-request-id"]

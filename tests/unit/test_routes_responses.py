@@ -8,10 +8,13 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from gateway.access.callers import Caller, acting_as
 from gateway.app import create_app
 from gateway.errors import UpstreamBroken, UpstreamRejected, UpstreamUnavailable
+from gateway.responses.ids import new_id
 from gateway.settings import GatewaySettings
-from gateway.upstream import Count, UpstreamAnswer
+from gateway.upstream import Count
+from gateway.upstream_answer import UpstreamAnswer
 from indexer.index.errors import IndexUnavailable, KnowledgeBaseMissing
 from tests.unit.conftest import FakeAnswer, FakeUpstream
 from tests.unit.responses_samples import MESSAGE, response, stream
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
 URL = "/v1/responses"
 SEARCH: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["documents"]}
 QUESTION: dict[str, Any] = {"model": "default", "input": "What do llamas eat?", "tools": [SEARCH]}
-UNKNOWN = UpstreamRejected("Response with id 'resp_a7cf' not found.", 404, "response_id")
+with acting_as(Caller(name="anybody", tenant=GatewaySettings().tenant)):
+    OWN = new_id()
+UNKNOWN = UpstreamRejected(f"Response with id '{OWN}' not found.", 404, "response_id")
 
 Client = TestClient[Any]
 
@@ -156,7 +161,7 @@ def test_the_server_that_kept_an_earlier_response_answers(
 ) -> None:
     servers[place].answers = [FakeAnswer([msgspec.json.encode(response())])]
     servers[1 - place].answers = [UNKNOWN]
-    got = client.post(URL, json=QUESTION | {"previous_response_id": "resp_a7cf"})
+    got = client.post(URL, json=QUESTION | {"previous_response_id": OWN})
     assert got.status_code == 200
     assert len(servers[place].posted) == 1
 
@@ -166,7 +171,7 @@ def test_an_earlier_response_that_nobody_kept_is_a_400(
 ) -> None:
     for server in servers:
         server.answers = [UNKNOWN]
-    got = client.post(URL, json=QUESTION | {"previous_response_id": "resp_a7cf"})
+    got = client.post(URL, json=QUESTION | {"previous_response_id": OWN})
     assert got.status_code == 400
     assert got.json()["error"] == {
         "message": str(UNKNOWN),
@@ -201,11 +206,11 @@ def test_a_response_is_found_wherever_it_is_and_is_the_same(
     client: Client, servers: list[Server]
 ) -> None:
     first = kept_by_vllm(client, servers)
-    got = client.get(f"{URL}/resp_a7cf")
+    got = client.get(f"{URL}/{OWN}")
     assert got.status_code == 200
     differing = {"completed_at": None, "metadata": {"a": "b"}}
     assert got.json() == first | differing
-    assert servers[0].got == servers[1].got == ["/responses/resp_a7cf"]
+    assert servers[0].got == servers[1].got == [f"/responses/{OWN}"]
 
 
 def test_events_of_the_background_begin_where_the_client_left_off(
@@ -213,9 +218,9 @@ def test_events_of_the_background_begin_where_the_client_left_off(
 ) -> None:
     kept_by_vllm(client, servers, background=True)
     servers[1].events = stream()
-    everything = client.get(f"{URL}/resp_a7cf?stream=true").content
+    everything = client.get(f"{URL}/{OWN}?stream=true").content
     assert b"response.file_search_call.searching" in everything
-    rest = client.get(f"{URL}/resp_a7cf?stream=true&starting_after=7").content
+    rest = client.get(f"{URL}/{OWN}?stream=true&starting_after=7").content
     assert everything.endswith(rest.lstrip())
     assert b'"sequence_number":7,' not in rest
     assert b'"sequence_number":8,' in rest
@@ -228,7 +233,7 @@ def test_a_response_whose_events_nobody_kept_is_no_stream(
     client: Client, servers: list[Server], stated: dict[str, Any]
 ) -> None:
     servers[0].kept = response(**stated)
-    got = client.get(f"{URL}/resp_a7cf?stream=true")
+    got = client.get(f"{URL}/{OWN}?stream=true")
     assert (got.status_code, got.json()["error"]["param"]) == (400, "stream")
 
 
@@ -239,9 +244,9 @@ def test_cancelling_reaches_the_server_that_makes_the_response(
     servers[1].answers = [
         FakeAnswer([msgspec.json.encode(response(status="cancelled", output=[MESSAGE]))])
     ]
-    got = client.post(f"{URL}/resp_a7cf/cancel")
+    got = client.post(f"{URL}/{OWN}/cancel")
     assert got.json()["status"] == "cancelled"
-    assert [server.posted for server in servers] == [[("/responses/resp_a7cf/cancel", b"")]] * 2
+    assert [server.posted for server in servers] == [[(f"/responses/{OWN}/cancel", b"")]] * 2
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -250,7 +255,7 @@ def test_a_response_that_nobody_knows_is_a_404(
 ) -> None:
     for server in servers:
         server.answers = [UNKNOWN]
-    got = client.request(method, f"{URL}/resp_a7cf{'/cancel' * (method == 'POST')}")
+    got = client.request(method, f"{URL}/{OWN}{'/cancel' * (method == 'POST')}")
     assert got.status_code == 404
     assert got.json()["error"]["code"] == "response_not_found"
 
@@ -259,13 +264,13 @@ def test_a_response_that_a_server_out_of_reach_may_know_is_no_404(
     client: Client, servers: list[Server]
 ) -> None:
     servers[0].kept = UpstreamUnavailable("away")
-    got = client.get(f"{URL}/resp_a7cf")
+    got = client.get(f"{URL}/{OWN}")
     assert (got.status_code, got.json()["error"]["code"]) == (503, "model_unavailable")
 
 
 def test_what_vllm_says_against_cancelling_is_told(client: Client, servers: list[Server]) -> None:
     servers[0].answers = [UpstreamRejected("Cannot cancel.", 400, "response_id")]
-    got = client.post(f"{URL}/resp_a7cf/cancel")
+    got = client.post(f"{URL}/{OWN}/cancel")
     assert (got.status_code, got.json()["error"]["message"]) == (400, "Cannot cancel.")
 
 
@@ -282,7 +287,7 @@ def test_an_id_that_is_none_never_reaches_vllm(
     [("stream=maybe", "stream"), ("stream=1&starting_after=x", "starting_after")],
 )
 def test_a_query_that_makes_no_sense_is_named(client: Client, query: str, param: str) -> None:
-    got = client.get(f"{URL}/resp_a7cf?{query}")
+    got = client.get(f"{URL}/{OWN}?{query}")
     assert (got.status_code, got.json()["error"]["param"]) == (400, param)
 
 

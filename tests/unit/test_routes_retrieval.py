@@ -353,7 +353,7 @@ def test_a_wrong_value_is_the_clients_fault_and_named(
 def test_a_dry_run_of_images_alone_is_refused_and_asks_no_model(
     gateway: Gateway, upstream: "FakeUpstream"
 ) -> None:
-    image = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
     response = gateway().post(CHAT, json=request({"dry_run": True}, image))
 
     assert (response.status_code, response.json()["error"]["param"]) == (400, "retrieval.dry_run")

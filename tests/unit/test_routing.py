@@ -1,11 +1,13 @@
 """Several vLLM servers: where a request goes, and where it goes when one fails."""
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.breaker import Breakers
 from gateway.errors import (
     ModelNotFound,
     UpstreamBroken,
@@ -14,11 +16,12 @@ from gateway.errors import (
     UpstreamUnavailable,
 )
 from gateway.models import Models
-from gateway.routing import Route, by_affinity
-from gateway.upstream import Upstream
+from gateway.routing import Care, Route, by_affinity
+from gateway.upstream import ServedModel, Upstream
+from gateway.upstream_answer import UpstreamAnswer
 from tests.unit.conftest import FakeAnswer, FakeUpstream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 PATH = "/chat/completions"
 
@@ -107,11 +110,157 @@ async def test_what_one_server_does_not_have_is_asked_of_each_other_once(
         each.answers = [unknown]
 
     with pytest.raises(UpstreamRejected, match="not found"):
-        await read(Route(fleet, attempts=5))
+        await read(Route(fleet, Care(5)))
     assert [len(each.posted) for each in fleet] == [1, 1, 1]
 
     fleet[0].answers, fleet[1].answers = [unknown], [FakeAnswer([b"kept"])]
     assert await read(Route(fleet)) == b"kept"
+
+
+TAKEN = UpstreamUnavailable("left", is_connected=True, may_run=True)
+UNHEARD = UpstreamUnavailable("left", is_connected=True, may_run=True, was_unheard=True)
+NOT_READY = UpstreamUnavailable("not ready", is_connected=True)
+REFUSED = UpstreamUnavailable("refused")
+
+
+@pytest.mark.parametrize(
+    ("failure", "alone", "of_three"),
+    [
+        (REFUSED, 4, 4),
+        (NOT_READY, 4, 4),
+        (UNHEARD, 4, 4),
+        (TAKEN, 1, 3),
+        (UpstreamRejected("died", 500), 1, 3),
+        (UpstreamBroken("broke off"), 1, 3),
+        (UpstreamBroken("silence", was_silent=True), 1, 1),
+    ],
+)
+async def test_what_a_server_may_be_at_is_asked_of_each_other_once_and_not_of_it_again(
+    fleet: list[FakeUpstream], failure: UpstreamFailure, alone: int, of_three: int
+) -> None:
+    for servers, expected in ((fleet[:1], alone), (fleet, of_three)):
+        for each in fleet:
+            each.answers, each.posted = [failure] * 9, []
+        with pytest.raises(type(failure)):
+            await read(Route(servers, Care(4)))
+        assert sum(len(each.posted) for each in fleet) == expected
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (REFUSED, 4),
+        (NOT_READY, 4),
+        (UNHEARD, 1),
+        (TAKEN, 1),
+        (UpstreamRejected("died", 500), 1),
+        (UpstreamBroken("broke off"), 1),
+    ],
+)
+async def test_what_may_not_be_repeated_is_sent_again_only_where_nobody_has_taken_it(
+    fleet: list[FakeUpstream], failure: UpstreamFailure, expected: int
+) -> None:
+    for each in fleet:
+        each.answers = [failure] * 9
+    with pytest.raises(type(failure)):
+        await Route(fleet, Care(4)).post(PATH, b"{}", may_repeat=False)
+
+    assert sum(len(each.posted) for each in fleet) == expected
+
+
+async def test_an_earlier_response_is_looked_for_also_where_it_may_not_be_repeated(
+    fleet: list[FakeUpstream],
+) -> None:
+    fleet[0].answers = [UpstreamRejected("not found", 404, "response_id")]
+    fleet[1].answers = [FakeAnswer([b"kept"])]
+
+    answer = await Route(fleet).post(PATH, b"{}", may_repeat=False)
+    assert await answer.read() == b"kept"
+
+
+async def test_without_a_budget_nothing_is_tried_again_but_what_another_has_is_looked_for(
+    fleet: list[FakeUpstream],
+) -> None:
+    care = Care(4)
+    while care.budget.withdraw():
+        pass
+    fleet[0].answers = [REFUSED]
+    with pytest.raises(UpstreamUnavailable):
+        await read(Route(fleet, care))
+    assert [len(each.posted) for each in fleet] == [1, 0, 0]
+
+    fleet[0].answers = [UpstreamRejected("not found", 404, "response_id")]
+    fleet[1].answers = [FakeAnswer([b"kept"])]
+    assert await read(Route(fleet, care)) == b"kept"
+
+
+async def test_nothing_is_waited_for_that_is_longer_than_what_is_left(
+    fleet: list[FakeUpstream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.routing.left_s", lambda: 0.0)
+    fleet[0].answers = [REFUSED]
+    with pytest.raises(UpstreamUnavailable, match="refused"):
+        await read(Route(fleet, Care(4)))
+
+    assert [len(each.posted) for each in fleet] == [1, 0, 0]
+
+
+class TestABreaker:
+    async def test_that_is_open_has_its_server_passed_over(self, fleet: list[FakeUpstream]) -> None:
+        care = Care(1, Breakers(1))
+        care.breakers.of(fleet[0]).failed(TAKEN)
+        fleet[1].answers = [FakeAnswer([b"ok"])]
+
+        assert await read(Route(fleet, care)) == b"ok"
+        assert [len(each.posted) for each in fleet] == [0, 1, 0]
+
+    async def test_of_each_server_that_is_open_refuses_at_once_and_says_for_how_long(
+        self, fleet: list[FakeUpstream]
+    ) -> None:
+        care = Care(9, Breakers(1))
+        for each in fleet:
+            care.breakers.of(each).failed(TAKEN)
+        with pytest.raises(UpstreamUnavailable, match="failed 1 times in a row") as refused:
+            await read(Route(fleet, care))
+
+        assert 7.4 < (refused.value.retry_after_s or 0) <= 12.5
+        assert [len(each.posted) for each in fleet] == [0, 0, 0]
+
+    async def test_that_opens_ends_the_attempts(self, fleet: list[FakeUpstream]) -> None:
+        fleet[0].answers = [NOT_READY] * 9
+        with pytest.raises(UpstreamUnavailable, match="not ready"):
+            await read(Route(fleet[:1], Care(9, Breakers(2))))
+
+        assert len(fleet[0].posted) == 2
+
+    async def test_counts_an_answer_that_breaks_off_after_its_first_byte(
+        self, fleet: list[FakeUpstream]
+    ) -> None:
+        care = Care(1, Breakers(1))
+        fleet[0].answers = [FakeAnswer([b"half"], UpstreamBroken("killed"))]
+        with pytest.raises(UpstreamBroken):
+            await read(Route(fleet, care))
+
+        assert not care.breakers.of(fleet[0]).may_be_asked
+
+    @pytest.mark.parametrize(("left", "is_failure"), [(0.0, True), (5.0, False)])
+    async def test_counts_a_request_that_was_given_up_only_where_its_time_was_over(
+        self, monkeypatch: pytest.MonkeyPatch, left: float, is_failure: bool
+    ) -> None:
+        class Hanging(FakeUpstream):
+            async def post(self, path: str, content: bytes) -> UpstreamAnswer:
+                await asyncio.sleep(60)
+                return await super().post(path, content)
+
+        monkeypatch.setattr("gateway.routing.left_s", lambda: left)
+        care, hanging = Care(1, Breakers(1)), Hanging()
+        asked = asyncio.create_task(read(Route([hanging], care)))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+        assert care.breakers.of(hanging).may_be_asked is not is_failure
 
 
 async def test_after_the_first_byte_nothing_is_asked_again(fleet: list[FakeUpstream]) -> None:
@@ -135,7 +284,7 @@ async def test_what_another_server_would_say_as_well_is_not_asked_again(
 ) -> None:
     fleet[0].answers = [failure]
     with pytest.raises(type(failure)):
-        await read(Route(fleet, attempts=3))
+        await read(Route(fleet, Care(3)))
 
     assert [len(each.posted) for each in fleet] == [1, 0, 0]
 
@@ -146,7 +295,7 @@ async def test_one_server_alone_is_not_asked_again_for_what_it_failed_at(
 ) -> None:
     fleet[0].answers = [failure]
     with pytest.raises(type(failure)):
-        await read(Route(fleet[:1], attempts=3))
+        await read(Route(fleet[:1], Care(3)))
 
     assert len(fleet[0].posted) == 1
 
@@ -241,6 +390,38 @@ class TestWaiting:
             await Models([away], poll_interval_s=1, wait_s=0.4).loaded("default")
 
         assert 0.2 < loop.time() - began < 2
+
+    @pytest.mark.parametrize("wait_s", [0.0, 0.3])
+    async def test_a_server_that_does_not_say_what_it_serves_is_waited_for_no_longer_either(
+        self, wait_s: float
+    ) -> None:
+        class Hanging(FakeUpstream):
+            async def models(self) -> list[ServedModel]:
+                await asyncio.sleep(60)
+                return []
+
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(UpstreamUnavailable, match="does not say what it serves"):
+            await Models([Hanging()], poll_interval_s=1, wait_s=wait_s).loaded("default")
+
+        assert asyncio.get_running_loop().time() - began < 3
+
+    async def test_nobody_is_told_of_a_look_that_fails_when_all_have_left(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Slow(FakeUpstream):
+            async def models(self) -> list[ServedModel]:
+                await asyncio.sleep(0.05)
+                raise UpstreamUnavailable("away")
+
+        waiting = asyncio.create_task(Models([Slow()], poll_interval_s=1, wait_s=5).loaded("m"))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        del waiting
+        await asyncio.sleep(0.1)
+        gc.collect()
+
+        assert "never retrieved" not in caplog.text
 
     async def test_a_model_whose_server_may_be_away_is_not_called_unknown(self) -> None:
         servers = [server("a", "small"), server("b", "large")]

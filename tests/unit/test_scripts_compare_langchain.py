@@ -344,4 +344,4 @@ def version_of(package: str) -> str:
     [line] = [
         line for line in environment.PINS.read_text().splitlines() if line.startswith(package)
     ]
-    return line.split("==")[1]
+    return line.removesuffix(" \\").split("==")[1]

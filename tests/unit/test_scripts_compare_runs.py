@@ -188,7 +188,7 @@ def test_the_scripts_are_importable_without_langchain() -> None:
 
 def pinned(name: str) -> dict[str, str]:
     lines = (REQUIREMENTS / name).read_text().splitlines()
-    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
+    requirements = [Requirement(line.rstrip("\\ ")) for line in lines if line[0] not in "# "]
     return {canonicalize_name(one.name): str(one.specifier) for one in requirements}
 
 
@@ -231,7 +231,7 @@ def test_the_environment_is_made_once(installer: Installer, tmp_path: Path) -> N
     pins.write_text("a==1\n")
     python = environment.ensure(folder, pins)
     assert [command[2] for command in installer.commands] == ["venv", "pip"]
-    assert "--no-deps" in installer.commands[1]
+    assert {"--no-deps", "--require-hashes"} <= set(installer.commands[1])
     below = (folder / "lib/python3.11/site-packages/below.pth").read_text()
     assert str(Path(np.__file__).parents[1]) in below
     assert environment.ensure(folder, pins) == python == folder / "bin" / "python"

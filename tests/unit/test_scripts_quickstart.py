@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 from stack import ROOT, conversation, report
-from stack.environment import Environment
-from stack.errors import AskFailed, InstallFailed, StackError
+from stack.errors import AskFailed, StackError
 from stack.processes import clean_environment
-from stack.profiles import LOCAL
 
 SCRIPTS_PATH = {"PYTHONPATH": str(ROOT / "scripts")}
 
@@ -113,64 +111,6 @@ def test_the_end_of_a_log_stands_below_its_error(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: vLLM ended\n  | line one\n  | line two\n"
 
 
-def test_without_a_network_pip_is_quoted_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_FIND_LINKS", "")
-    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    (tmp_path / "some.txt").write_text("# A list\ntyping-extensions==4.16.0\n")
-    environment = Environment(tmp_path / ".venv")
-    with pytest.raises(InstallFailed) as failed:
-        environment.ensure([tmp_path / "some.txt"], tmp_path / "logs")
-    message = str(failed.value)
-    assert (
-        "No matching distribution found for typing-extensions==4.16.0; check the network" in message
-    )
-    assert message.endswith(f"full log: {tmp_path / 'logs' / 'pip.log'}")
-    assert "\n" not in message
-    assert not environment.is_current([tmp_path / "some.txt"])
-
-
-def test_an_environment_is_current_until_a_list_changes_or_it_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lists = [tmp_path / "local.txt", tmp_path / "dev.txt"]
-    for file in lists:
-        file.write_text("typing-extensions==4.16.0\n")
-    steps: list[str] = []
-    for step in ("_create", "_check_index", "_install", "_complete_torch"):
-        monkeypatch.setattr(Environment, step, lambda *_, step=step: steps.append(step))
-    monkeypatch.setattr(Environment, "_is_usable", lambda _: True)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin" / "python").touch()
-    (tmp_path / ".venv" / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
-    environment = Environment(tmp_path / ".venv")
-
-    environment.ensure(lists[:1], tmp_path)
-    assert steps == ["_check_index", "_install", "_complete_torch"]
-    assert environment.is_current(lists[:1])
-    assert not environment.is_current(lists)
-    environment.ensure(lists, tmp_path)
-    assert environment.is_current(lists[:1]), "quickstart must not undo what scripts/test added"
-
-    steps.clear()
-    environment.ensure(lists, tmp_path)
-    assert steps == []
-    lists[1].write_text("typing-extensions==4.17.0\n")
-    assert not environment.is_current(lists)
-
-    gpu = tmp_path / "gpu.txt"
-    gpu.write_text("vllm==0.32.0\n")
-    environment.ensure([gpu], tmp_path)
-    assert steps[0] == "_create", "two builds of vLLM do not mix"
-    assert not environment.is_current(lists[:1])
-
-    (tmp_path / ".venv").rename(tmp_path / "moved")
-    assert not Environment(tmp_path / ".venv").is_current([gpu])
-
-
 CITATIONS = [
     {
         "content": "a",
@@ -262,47 +202,3 @@ def test_an_answer_that_breaks_off_is_an_error(
 def test_a_gateway_that_is_gone_is_an_error() -> None:
     with pytest.raises(AskFailed, match="Connection error"):
         conversation.ask("http://127.0.0.1:9/v1", "What is it?")
-
-
-@pytest.mark.parametrize(
-    ("loads", "expected"),
-    [([True], []), ([False, True], [["torch==2.13.0"]])],
-)
-def test_torch_gets_its_libraries_only_where_it_does_not_load_without_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: list[bool], expected: list[list[str]]
-) -> None:
-    installed: list[list[str]] = []
-    answers = iter(loads)
-
-    def pip(
-        _: Environment, arguments: list[str], log: Path, with_dependencies: bool = False
-    ) -> None:
-        assert with_dependencies
-        assert log == tmp_path / "pip.log"
-        installed.append(arguments)
-
-    monkeypatch.setattr(Environment, "_torch_loads", lambda *_: next(answers))
-    monkeypatch.setattr(Environment, "_pip", pip)
-    Environment(tmp_path)._complete_torch([LOCAL.requirements], tmp_path)
-
-    assert installed == expected
-
-
-def test_torch_is_not_looked_for_where_no_list_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Environment, "_torch_loads", lambda *_: pytest.fail("it was looked for"))
-    (tmp_path / "some.txt").write_text("typing-extensions==4.16.0\n")
-
-    Environment(tmp_path)._complete_torch([tmp_path / "some.txt"], tmp_path)
-
-
-def test_a_torch_that_never_loads_ends_the_installation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "torch.log").write_text("ImportError: no libgomp\n")
-    monkeypatch.setattr(Environment, "_torch_loads", lambda *_: False)
-    monkeypatch.setattr(Environment, "_pip", lambda *_, **__: None)
-
-    with pytest.raises(InstallFailed, match="torch does not load: ImportError: no libgomp"):
-        Environment(tmp_path)._complete_torch([LOCAL.requirements], tmp_path)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.retrieval.searches import AT_ONCE, CALLS, Searches
+from gateway.retrieval.searches import AT_ONCE, CALLS_OF_A_WAY, Searches
 from indexer.index.collection import Generation
 from indexer.index.errors import IndexUnavailable
 from indexer.index.records import Hit
@@ -49,7 +49,7 @@ def reader(make_hit: MakeHit) -> SlowReader:
 
 async def test_what_waits_goes_together_and_each_gets_its_own(reader: SlowReader) -> None:
     searches = Searches(reader)
-    questions = [f"q{number}" for number in range(CALLS + AT_ONCE + 3)]
+    questions = [f"q{number}" for number in range(CALLS_OF_A_WAY + AT_ONCE + 3)]
     asking = [
         asyncio.create_task(searches.search(reader.generation, [Query(question)], WAY))
         for question in questions
@@ -59,7 +59,7 @@ async def test_what_waits_goes_together_and_each_gets_its_own(reader: SlowReader
     found = await asyncio.gather(*asking)
 
     assert [hits[0].text for [hits] in found] == questions
-    assert reader.most_at_a_time == CALLS
+    assert reader.most_at_a_time == CALLS_OF_A_WAY
     sizes = [len(queries) for _, queries, _ in reader.searches]
     assert max(sizes) == AT_ONCE
     assert len(sizes) < len(questions) / 4
@@ -123,7 +123,7 @@ async def test_a_failure_is_that_of_all_in_the_call_and_of_nobody_else(
 
 async def test_who_leaves_while_waiting_is_not_searched_for(reader: SlowReader) -> None:
     searches, asking = Searches(reader), []
-    for number in range(CALLS + 2):
+    for number in range(CALLS_OF_A_WAY + 2):
         asked = searches.search(reader.generation, [Query(str(number))], WAY)
         asking.append(asyncio.create_task(asked))
         await asyncio.sleep(0.01)
@@ -132,5 +132,5 @@ async def test_who_leaves_while_waiting_is_not_searched_for(reader: SlowReader) 
     await asyncio.gather(*asking, return_exceptions=True)
 
     searched = [query.text for _, queries, _ in reader.searches for query in queries]
-    assert str(CALLS + 1) not in searched
-    assert str(CALLS) in searched
+    assert str(CALLS_OF_A_WAY + 1) not in searched
+    assert str(CALLS_OF_A_WAY) in searched

@@ -7,11 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.access.callers import Caller, acting_as
 from gateway.errors import UploadsDisabled, VectorStoreNotFound, VectorStoreReadOnly
 from gateway.retrieval.catalogue import REMEMBERED_S, Catalogue
 from gateway.uploads import Uploads
 from indexer.index.errors import LibraryUnavailable
 from indexer.index.library import ExpiresAfter, Library, StoreOutcome, VectorStore, new_id
+
+pytestmark = pytest.mark.usefixtures("acting")
 
 TENANT = "acme"
 PARAM = "tools[0].vector_store_ids"
@@ -20,9 +23,9 @@ PARAM = "tools[0].vector_store_ids"
 class Shelf:
     """A catalogue, what is behind it, and the stores that it has noticed."""
 
-    def __init__(self, folder: Path | None, tenant: str = TENANT) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.library = None if folder is None else Library(str(folder))
-        self.uploads = Uploads(self.library, tenant)
+        self.uploads = Uploads(self.library)
         self.changed: list[str] = []
         self.catalogue = Catalogue(["handbook", "tickets"], self.uploads, self.changed.append)
 
@@ -53,8 +56,8 @@ MakeShelf = Callable[..., Shelf]
 async def make_shelf(tmp_path: Path) -> AsyncIterator[MakeShelf]:
     made: list[Shelf] = []
 
-    def make(folder: Path | None = tmp_path, tenant: str = TENANT) -> Shelf:
-        made.append(Shelf(folder, tenant))
+    def make(folder: Path | None = tmp_path) -> Shelf:
+        made.append(Shelf(folder))
         return made[-1]
 
     yield make
@@ -75,7 +78,7 @@ async def test_a_request_that_names_no_store_means_the_configured_one(
     make_shelf: MakeShelf,
 ) -> None:
     for ids in (None, list[str]()):
-        assert await make_shelf().catalogue.searchable(ids, PARAM) is None
+        assert await make_shelf().catalogue.searchable(ids, PARAM) == ("handbook",)
 
 
 @pytest.mark.anyio
@@ -112,10 +115,13 @@ async def test_a_store_that_is_not_there_is_named_with_its_place(make_shelf: Mak
 
 @pytest.mark.anyio
 async def test_a_store_of_another_tenant_does_not_exist(make_shelf: MakeShelf) -> None:
-    store = make_shelf().store(is_published=True)
+    """Also a moment after its owner has asked for it, on the same gateway."""
+    shelf = make_shelf()
+    store = shelf.store(is_published=True)
+    assert await shelf.catalogue.is_published(store)
 
-    with pytest.raises(VectorStoreNotFound):
-        await make_shelf(tenant="other").catalogue.searchable([store], PARAM)
+    with acting_as(Caller(name="other", tenant="other")), pytest.raises(VectorStoreNotFound):
+        await shelf.catalogue.searchable([store], PARAM)
 
 
 @pytest.mark.anyio

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.errors import ClientGone, InvalidRequest
+from gateway.errors import InvalidRequest
 from gateway.stores.forms import FIELD_MAX_BYTES, IN_MEMORY_BYTES, MOST_PARTS, Form
 from indexer.index.errors import LibraryUnavailable
 
@@ -124,12 +124,12 @@ async def test_a_full_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.anyio
-async def test_a_client_that_leaves_is_told_from_a_form_that_is_wrong() -> None:
+async def test_a_body_that_breaks_off_is_told_from_a_form_that_is_wrong() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield file(b"begun")[:-2]
-        raise ClientGone("the client closed the connection")
+        raise ConnectionError("the client closed the connection")
 
     form = Form()
-    with pytest.raises(ClientGone):
+    with pytest.raises(ConnectionError):
         await form.read(pieces(), BOUNDARY)
     form.close()

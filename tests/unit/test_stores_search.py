@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from openai.types import VectorStoreSearchResponse
 
+from gateway.access.request_guard import RequestGuard
 from gateway.errors import UpstreamUnavailable
 from gateway.models import Models
 from gateway.retrieval.catalogue import Catalogue
@@ -189,6 +190,7 @@ def test_a_gateway_that_puts_no_question_anew_does_not_here_either(tmp_path: Pat
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("acting")
 @pytest.mark.parametrize(
     ("ranking", "can_rerank", "rerank"),
     [
@@ -220,10 +222,9 @@ async def test_results_are_ranked_once_more_where_that_is_possible_and_wanted(
             pass
 
     FakeRetriever.can_rerank = can_rerank
-    catalogue = Catalogue(["handbook"], Uploads(None, TENANT))
-    search = StoreSearch(
-        GatewaySettings(), FakeRetriever(), catalogue, NoModels(), Understanding(0)
-    )
+    catalogue = Catalogue(["handbook"], Uploads(None))
+    understanding = Understanding(0, RequestGuard(TENANT))
+    search = StoreSearch(GatewaySettings(), FakeRetriever(), catalogue, NoModels(), understanding)
     body = msgspec.json.encode({"query": "x", "ranking_options": ranking})
     await search.answer("handbook", body, Stages())
 

@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway import transport as module
-from gateway.connection import MOST_BUFFERED, NotHTTP
+from gateway.connection import MOST_BEFORE_BODY, MOST_BUFFERED, NotHTTP, Unheard
 from gateway.transport import Transport
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +52,7 @@ async def serving(script: Script, **options: Any) -> AsyncIterator[tuple[Transpo
     server = await asyncio.start_server(ours.serve, "127.0.0.1", 0, ssl=options.pop("tls", None))
     port = server.sockets[0].getsockname()[1]
     scheme = options.pop("scheme", "http")
-    timeouts = {"connect_timeout_s": 5.0, "read_timeout_s": 5.0, **options}
+    timeouts = {"connect_timeout_s": 5.0, "read_timeout_s": 5.0, "stall_timeout_s": 5.0, **options}
     transport = Transport(f"{scheme}://127.0.0.1:{port}/v1", **timeouts)
     try:
         yield transport, ours
@@ -292,6 +292,64 @@ async def test_a_server_that_falls_silent_is_not_waited_for(said: bytes) -> None
             await asked(transport)
 
 
+@pytest.mark.parametrize(
+    ("said", "silence_s", "stall_s"),
+    [
+        (OK + b"content-length: 9\r\n\r\n", 0.2, 60),
+        (OK + b"content-length: 9\r\n\r\nhalf", 60, 0.2),
+    ],
+    ids=["before the body", "within it"],
+)
+async def test_before_a_body_and_within_it_another_silence_is_too_long(
+    said: bytes, silence_s: float, stall_s: float
+) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(said)
+        await reader.read()
+
+    async with serving(script, read_timeout_s=silence_s, stall_timeout_s=stall_s) as (transport, _):
+        async with asyncio.timeout(5):
+            with pytest.raises(httpx2.ReadTimeout, match=r"0\.2 s"):
+                await asked(transport)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"x-more: %b\r\n" % (b"x" * 8000), b"", b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" * 200],
+    ids=["headers", "nothing", "hints"],
+)
+async def test_a_head_without_an_end_is_not_read_for_ever(piece: bytes) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(OK if b"HTTP" not in piece else b"")
+        with suppress(ConnectionError):
+            for _ in range(2 * MOST_BEFORE_BODY // max(len(piece), 4096)):
+                writer.write(piece or b"x" * 4096)
+                await writer.drain()
+            await reader.read()
+
+    async with serving(script) as (transport, _):
+        with pytest.raises(NotHTTP):
+            await asked(transport)
+
+
+async def test_that_a_kept_connection_was_closed_without_a_word_is_told_from_other_ends() -> None:
+    """The server may have closed it as idle, and never have read the request."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(ANSWER)
+        await reader.readuntil(b"\r\n\r\n{}")
+
+    async with serving(script) as (transport, server):
+        assert await asked(transport) == b"ok"
+        with pytest.raises(Unheard):
+            await asked(transport)
+
+    assert server.connections == 1
+
+
 async def test_a_server_that_speaks_now_and_then_is_waited_for() -> None:
     """The timeout is that of a silence, not of the answer."""
 
@@ -310,7 +368,10 @@ async def test_a_port_that_nobody_listens_on_is_a_failed_connection(
     free_port: Callable[[], int],
 ) -> None:
     transport = Transport(
-        f"http://127.0.0.1:{free_port()}/v1", connect_timeout_s=5, read_timeout_s=5
+        f"http://127.0.0.1:{free_port()}/v1",
+        connect_timeout_s=5,
+        read_timeout_s=5,
+        stall_timeout_s=5,
     )
     with pytest.raises(httpx2.ConnectError):
         await transport.handle_async_request(request())
@@ -329,7 +390,9 @@ async def test_a_unix_socket_is_a_server_too(tmp_path: Path) -> None:
     ours = Server(answering(ANSWER))
     socket = tmp_path / "socket"
     server = await asyncio.start_unix_server(ours.serve, socket)
-    transport = Transport("http://server/v1", connect_timeout_s=5, read_timeout_s=5, socket=socket)
+    transport = Transport(
+        "http://server/v1", connect_timeout_s=5, read_timeout_s=5, stall_timeout_s=5, socket=socket
+    )
     assert await asked(transport) == b"ok"
     await transport.aclose()
     server.close()

@@ -6,16 +6,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.request_guard import RequestGuard
 from gateway.chat.request import ChatRequest
 from gateway.conversation import Conversation
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.models import Loaded
 from gateway.routing import Route
 from gateway.understanding import TURN_CHARS, Understanding, Understood, leans_on_history
-from gateway.upstream import UpstreamAnswer
+from gateway.upstream_answer import UpstreamAnswer
 from tests.unit.conftest import FakeAnswer, FakeUpstream
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
 
 FOLLOW_UP = "and how large should it be?"
 ALONE = "How large should the buffer pool of MySQL be on a dedicated server?"
@@ -55,7 +56,7 @@ async def understood(
     upstream: FakeUpstream, conversation: Conversation, count: int = 1, timeout_s: float = 5
 ) -> Understood:
     model = Loaded("org/model-a", Route([upstream]), 4096)
-    return await Understanding(timeout_s).queries(conversation, model, count)
+    return await Understanding(timeout_s, RequestGuard("acme")).queries(conversation, model, count)
 
 
 def asked(upstream: FakeUpstream) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamUnavailable
+from gateway.routing import Route
 from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 
@@ -31,25 +32,29 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.add(asyncio.current_task())
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(2)
-        self.requests.append(head + body)
         try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = await reader.readexactly(2)
+            self.requests.append(head + body)
             await self._script(reader, writer)
-        finally:
             writer.close()
             await writer.wait_closed()
+        except (asyncio.IncompleteReadError, ConnectionError):  # who asked has left
+            writer.close()
 
 
 @asynccontextmanager
 async def vllm(
-    script: Script, read_timeout_s: float = 10
+    script: Script, read_timeout_s: float = 10, stall_timeout_s: float = 10
 ) -> AsyncIterator[tuple[Upstream, Server]]:
     ours = Server(script)
     server = await asyncio.start_server(ours.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     upstream = Upstream.connect(
-        GatewaySettings(upstream_read_timeout_s=read_timeout_s), f"http://127.0.0.1:{port}/v1"
+        GatewaySettings(
+            upstream_read_timeout_s=read_timeout_s, upstream_stall_timeout_s=stall_timeout_s
+        ),
+        f"http://127.0.0.1:{port}/v1",
     )
     try:
         yield upstream, ours
@@ -124,7 +129,7 @@ async def test_a_stream_that_breaks_off_is_broken_and_what_came_before_is_kept(
 
 
 async def test_a_stream_that_falls_silent_is_broken() -> None:
-    async with vllm(says_and_goes_silent, read_timeout_s=0.2) as (upstream, server):
+    async with vllm(says_and_goes_silent, stall_timeout_s=0.2) as (upstream, server):
         received, failure = await read(upstream)
 
     assert isinstance(failure, UpstreamBroken)
@@ -138,6 +143,51 @@ async def test_a_server_that_never_answers_is_asked_once() -> None:
             await upstream.post("/chat/completions", b"{}")
 
     assert len(server.requests) == 1
+
+
+async def test_who_does_not_say_what_it_serves_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream.LIST_TIMEOUT_S", 0.1)
+    async with vllm(is_silent, read_timeout_s=60) as (upstream, _), asyncio.timeout(5):
+        with pytest.raises(UpstreamUnavailable, match="does not say what it serves"):
+            await upstream.models()
+
+
+async def test_a_count_of_tokens_is_not_waited_for_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.upstream.COUNT_TIMEOUT_S", 0.1)
+    async with vllm(is_silent, read_timeout_s=60) as (upstream, _), asyncio.timeout(5):
+        with pytest.raises(UpstreamBroken, match="did not answer in time"):
+            await upstream.tokenize(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        (b"application/json", b'{"error":{"message":"died","code":500}}', "died"),
+        (b"application/json", b'{"choices":[]}', "something else than a stream"),
+        (b"text/html", b"<html>", "something else than a stream"),
+    ],
+)
+async def test_who_answers_with_something_else_than_a_stream_is_asked_why(
+    kind: bytes, body: bytes, words: str
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    async with vllm(says(head % (kind, len(body)), body)) as (upstream, _):
+        with pytest.raises(UpstreamFailure) as failed:
+            await Route([upstream]).post("/chat/completions", b"{}", is_stream=True)
+        assert words in getattr(failed.value, "message", str(failed.value))
+
+
+async def test_an_answer_without_an_end_is_not_read_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.upstream_answer.MOST_READ", 100)
+    async with vllm(says(CHUNKED, *[CHUNK] * 9)) as (upstream, _):
+        answer = await upstream.post("/chat/completions", b"{}")
+        with pytest.raises(UpstreamBroken, match="longer than 100 bytes"):
+            await answer.read()
+        await answer.close()
 
 
 async def test_reading_a_whole_answer_that_breaks_off_gives_no_half_of_it() -> None:

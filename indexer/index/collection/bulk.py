@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from pymilvus import MilvusClient
 
+from indexer.index.collection.connecting import connection
 from indexer.index.collection.failures import translated_errors
-from indexer.index.collection.generation import BULK_LOAD_PROPERTY, GRPC_OPTIONS, Generation
+from indexer.index.collection.generation import BULK_LOAD_PROPERTY, Generation
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexRefused
 from indexer.index.records import Chunk
@@ -134,12 +135,7 @@ def bulk_load(
             files = files_class(generation, Path(folder), storage)
         try:
             with translated_errors():
-                client = MilvusClient(
-                    settings.milvus_uri,
-                    token=settings.milvus_token.get_secret_value(),
-                    timeout=settings.milvus_timeout_s,
-                    grpc_options=GRPC_OPTIONS,
-                )
+                client = MilvusClient(**connection(settings))
             try:
                 jobs = jobs_class(settings, held, on_progress)
                 yield BulkLoad(files, jobs, client, generation, settings.milvus_timeout_s)

@@ -10,6 +10,7 @@ from typing import Any
 from pymilvus import MilvusException
 from pymilvus.bulk_writer import bulk_import, get_import_progress
 
+from indexer.index.collection.connecting import rest_certificates
 from indexer.index.errors import IndexRefused, IndexUnavailable
 from indexer.index.settings import IndexSettings
 
@@ -34,6 +35,7 @@ class ImportJobs:
             "url": settings.milvus_uri.rstrip("/"),
             "api_key": settings.milvus_token.get_secret_value(),
             "timeout": settings.milvus_timeout_s,
+            **rest_certificates(settings),
         }
         self._held = held
         self._on_progress = on_progress

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from pymilvus import AsyncMilvusClient
 
-from indexer.index.collection.failures import translated_async_errors
+from indexer.index.collection.failures import answered_within
 from indexer.index.collection.generation import Generation
 from indexer.index.errors import IndexUnavailable
 from indexer.index.filters import between, equals, following
@@ -46,7 +46,7 @@ class Documents:
     async def count_documents(self, generation: Generation, tenant: str) -> int:
         """How many documents `tenant` has."""
         rows = f"{equals('tenant', tenant)} and {_FIRST_CHUNK}"
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             [counted] = await self._client.query(
                 generation.collection,
                 filter=rows,
@@ -111,7 +111,7 @@ class Documents:
     async def _rows(
         self, generation: Generation, rows: str, fields: tuple[str, ...], limit: int
     ) -> list[dict[str, Any]]:
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             found = await self._client.query(
                 generation.collection,
                 filter=rows,

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 from pymilvus import MilvusException
@@ -34,16 +34,21 @@ def translated_errors() -> Iterator[None]:
         raise IndexUnavailable(f"Milvus did not answer: {exc}") from exc
 
 
-@contextmanager
-def translated_async_errors() -> Iterator[None]:
-    """The same for calls that do not block; raises CancelledError where pymilvus lost one.
+@asynccontextmanager
+async def answered_within(timeout_s: float) -> AsyncIterator[None]:
+    """The same for calls that do not block, and that take no longer than `timeout_s` together.
 
-    A cancellation that comes while it connects ends in an error of its own or in nothing at
-    all, and a task that goes on after it never ends.
+    The timeout that pymilvus itself is given does not count what it does about a connection that
+    was lost. Raises CancelledError where pymilvus lost one: a cancellation that comes while it
+    connects ends in an error of its own or in nothing at all, and a task that goes on after it
+    never ends.
     """
     try:
         with translated_errors():
-            yield
+            async with asyncio.timeout(timeout_s):
+                yield
+    except TimeoutError as exc:
+        raise IndexUnavailable(f"Milvus did not answer within {timeout_s:g} s") from exc
     finally:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -54,6 +59,7 @@ def _translate(exc: MilvusException) -> IndexFailure:
     message = " ".join(str(exc.message).split()) or "no reason given"
     if exc.code in _NOT_THERE:
         return KnowledgeBaseMissing(f"Milvus has no such collection or alias: {message}")
-    if exc.code == _NOT_LOADED or exc.code <= _LAST_SERVICE_CODE:
+    is_of_grpc = not isinstance(exc.code, int)  # one of its statuses stands there then
+    if is_of_grpc or exc.code == _NOT_LOADED or exc.code <= _LAST_SERVICE_CODE:
         return IndexUnavailable(f"Milvus is not available: {message}")
     return IndexRefused(f"Milvus refused the request (code {exc.code}): {message}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.index.collection.failures import translated_async_errors
+from indexer.index.collection.failures import answered_within
 from indexer.index.collection.generation import Generation
 from indexer.index.collection.reader import IndexReader
 from indexer.index.errors import FingerprintMismatch, IndexRefused
@@ -37,7 +37,7 @@ class ForeignReader(IndexReader):
 
         Also raises FingerprintMismatch, when a field is missing.
         """
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             await self._client.load_collection(name, timeout=self._timeout_s)
             described = await self._client.describe_collection(name, timeout=self._timeout_s)
             [index] = await self._client.list_indexes(
@@ -69,7 +69,7 @@ class ForeignReader(IndexReader):
             raise IndexRefused(f"collection {generation.collection!r} has no declared attributes")
         tenant = self._fields.get("tenant")
         wanted = [name for name in self._fields.values() if name != self._fields["vector"]]
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             found = await self._client.search(
                 generation.collection,
                 data=[query.vector for query in queries],

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus import AnnSearchRequest, AsyncMilvusClient, RRFRanker, WeightedRanker
 
+from indexer.index.collection.connecting import connection
 from indexer.index.collection.documents import Documents
-from indexer.index.collection.failures import translated_async_errors
-from indexer.index.collection.generation import GRPC_OPTIONS, Generation, described_generation
+from indexer.index.collection.failures import answered_within
+from indexer.index.collection.generation import Generation, described_generation
 from indexer.index.errors import FingerprintMismatch
 from indexer.index.filters import between, equals
 from indexer.index.passages import passage, text_alone
@@ -40,12 +41,7 @@ class IndexReader(Documents):
     """
 
     def __init__(self, settings: IndexSettings) -> None:
-        client = AsyncMilvusClient(
-            settings.milvus_uri,
-            token=settings.milvus_token.get_secret_value(),
-            timeout=settings.milvus_timeout_s,
-            grpc_options=GRPC_OPTIONS,
-        )
+        client = AsyncMilvusClient(**connection(settings))
         super().__init__(client, settings.milvus_timeout_s)
         self._terms: dict[str, Terms] = {}
 
@@ -54,7 +50,7 @@ class IndexReader(Documents):
 
         Also raises FingerprintMismatch.
         """
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             alias = await self._client.describe_alias(name, timeout=self._timeout_s)
             collection = alias["collection_name"]
             # A restarted Milvus Lite knows its collections but has not loaded them.
@@ -112,7 +108,7 @@ class IndexReader(Documents):
         ]
         if not around:
             return []
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             rows = await self._client.query(
                 generation.collection,
                 filter=f"{equals('tenant', tenant)} and ({' or '.join(around)})",
@@ -127,7 +123,7 @@ class IndexReader(Documents):
 
         Up to PASSAGES_TO_COMPARE, of any tenant; each vector has the shape (dimension,).
         """
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             rows = await self._client.query(
                 generation.collection,
                 filter="",
@@ -168,7 +164,7 @@ class IndexReader(Documents):
         rows = " and ".join(filter(None, [equals("tenant", search.tenant), search.where]))
         candidates = max(limit, search.candidates)
         found: Sequence[Sequence[Any]]
-        with translated_async_errors():
+        async with answered_within(self._timeout_s):
             if len(legs) == 1:
                 [(field, data)] = legs.items()
                 found = await self._client.search(

@@ -10,10 +10,10 @@ import msgspec
 from pymilvus import MilvusClient
 
 from indexer.index.attributes import columns
+from indexer.index.collection.connecting import connection
 from indexer.index.collection.contents import ROWS_AT_ONCE, Contents
 from indexer.index.collection.failures import translated_errors
 from indexer.index.collection.generation import (
-    GRPC_OPTIONS,
     Generation,
     RunRecord,
     described_generation,
@@ -45,12 +45,7 @@ class IndexWriter(Contents):
         self._name = settings.knowledge_base
         self._lease: Lease | None = None
         with translated_errors():
-            client = MilvusClient(
-                settings.milvus_uri,
-                token=settings.milvus_token.get_secret_value(),
-                timeout=settings.milvus_timeout_s,
-                grpc_options=GRPC_OPTIONS,
-            )
+            client = MilvusClient(**connection(settings))
         super().__init__(client, settings.milvus_timeout_s)
 
     @contextmanager

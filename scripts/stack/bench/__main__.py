@@ -22,8 +22,6 @@ from stack.bench.sides import Side
 from stack.errors import StackError
 from stack.processes import clean_environment
 
-_SOAK = msgspec.structs.replace(scenarios.PLAIN, name="soak", seconds=10.0)
-
 
 def main() -> int:
     """Measure, print the table, write what was asked for; 1 where the guard finds something."""
@@ -43,8 +41,6 @@ def main() -> int:
         for number in range(given.rounds):
             found += _round(number, chosen, up)
             alone.append(up.searches_alone(given.seconds))
-        if given.soak:
-            _soak(given.soak, up)
     searches = {mode: statistics.median(each[mode] for each in alone) for mode in alone[0]}
     report.say(tables.printed(found))
     for mode, rate in searches.items():
@@ -72,7 +68,6 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME=COMMAND",
         help="another program; {port} and {upstream} in its command are filled in",
     )
-    parser.add_argument("--soak", type=int, default=0, metavar="N", help=_soak.__doc__)
     parser.add_argument("--json", type=Path, help="write every result there")
     parser.add_argument("--plot", type=Path, help="write a chart there, as SVG")
     parser.add_argument("--check", action="store_true", help="fail where a ratio is too high")
@@ -95,18 +90,6 @@ def _round(number: int, chosen: Sequence[Scenario], up: stage.Stage) -> list[Mea
     return found
 
 
-def _soak(requests: int, up: stage.Stage) -> None:
-    """Ask the gateway N times in all, and tell how much memory it has on the way."""
-    asked = 0
-    sides.pace(up.upstream_port, 0.0)
-    while asked < requests:
-        for side in up.sides:
-            if side.name.startswith(sides.GATEWAY):
-                result = _loaded(_SOAK, side, up.questions)
-                asked += result.requests
-        report.say(f"after {asked} requests: {result.memory_mib:.0f} MiB")
-
-
 def _rate_at_once(found: Sequence[Measured], side: Side) -> float:
     return next(
         (
@@ -125,7 +108,7 @@ def _loaded(scenario: Scenario, side: Side, questions: list[str]) -> Result:
         pid=side.pid,
         extra=side.extra,
         questions=questions,
-        begin=random.randrange(len(questions)),  # noqa: S311  # no secret
+        begin=random.randrange(len(questions)),  # nosec B311  # no secret
     )
     with report.Step(f"{scenario.name}: {side.name}") as step:
         process = subprocess.Popen(

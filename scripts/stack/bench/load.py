@@ -227,7 +227,7 @@ class Run:
         return True
 
     async def _ask_at_random(self) -> None:
-        chance = random.Random(1)  # noqa: S311  # no secret
+        chance = random.Random(1)  # nosec B311  # no secret
         due = time.perf_counter()
         while True:
             due += chance.expovariate(self._load.scenario.rate)

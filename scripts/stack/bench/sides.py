@@ -57,7 +57,7 @@ def pace(port: int, milliseconds: float) -> None:
     request = urllib.request.Request(
         f"http://{HOST}:{port}/pace", msgspec.json.encode({"milliseconds": milliseconds})
     )
-    with urllib.request.urlopen(request, timeout=10):  # noqa: S310  # loopback
+    with urllib.request.urlopen(request, timeout=10):  # nosec B310  # loopback
         pass
 
 
@@ -96,7 +96,7 @@ def peer(said: str, upstream_port: int, log_dir: Path) -> Side:
 def started(server: Server, cores: set[int]) -> Server:
     """`server`, started on these cores alone, and ready. Raises ServerFailed."""
     server.start()
-    assert server.process is not None  # noqa: S101  # for the type checker
+    assert server.process is not None  # nosec B101  # for the type checker
     os.sched_setaffinity(server.process.pid, cores)
     server.wait_ready()
     return server

@@ -49,7 +49,8 @@ def _install(python: Path, pins: Path, log: Path) -> None:
     environment = {name: value for name, value in clean_environment().items() if name not in strays}
     # Without dependencies: a second torch, or another pymilvus, would make the sides unequal.
     command = [str(python), "-m", "pip", "--no-input", "--disable-pip-version-check", "install"]
-    if run([*command, "--no-deps", "-r", str(pins)], log, environment) != 0:
+    command += ["--no-deps", "--require-hashes", "-r", str(pins)]
+    if run(command, log, environment) != 0:
         raise InstallFailed(
             f"pip could not install LangChain: {tail(log, 1)}; check the network and pip's index "
             f"settings (pip config list); full log: {log}"

@@ -1,6 +1,7 @@
 """The result as a Markdown table, with what is needed to read it."""
 
 import os
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ Outcomes = list[list[Outcome | None]]
 
 _COLUMNS = ("seconds", "encoding", "embedded", "rows", "found in between", "right")
 _NONE = "-"
+_PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 
 
 def merged(rounds: Sequence[Outcomes]) -> Outcomes:
@@ -82,9 +84,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _versions() -> str:
-    pins = dict(
-        line.split("==") for line in PINS.read_text().splitlines() if not line.startswith("#")
-    )
+    pins = dict(_PIN.findall(PINS.read_text()))
     ours = ("pymilvus", "milvus-lite", "sentence-transformers")
     theirs = ("langchain-core", "langchain-classic", "langchain-milvus")
     return ", ".join(

@@ -14,12 +14,12 @@ from litestar.di import Provide
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from gateway.access.callers import Caller
 from gateway.access.keyring import configured_keyring
 from gateway.access.ledger import Ledger
 from gateway.access.limits import Limiter
 from gateway.access.local_ledger import LocalLedger
 from gateway.access.machine_ledger import MachineLedger
+from gateway.access.open_access import anybody_here
 from gateway.access.request_guard import RequestGuard
 from gateway.access.shared_ledger import SharedLedger
 from gateway.access.tenant_index import TenantIndex
@@ -147,8 +147,7 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
     }
 
     ledger = _ledger(settings, shared)
-    anybody = Caller(name="anybody", tenant=settings.tenant)
-    admitted = keyring.caller if keyring else lambda _: anybody
+    admitted = keyring.caller if keyring else anybody_here(settings.tenant)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

@@ -44,7 +44,8 @@ def client(encoder: Encoder, encoder_folder: Path) -> Iterator[Client]:
         milvus_uri="http://127.0.0.1:9",
         milvus_timeout_s=0.1,
     )
-    with TestClient(create_app(settings, load_encoder=lambda: encoder)) as client:
+    app = create_app(settings, load_encoder=lambda: encoder)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 30
         while "encoder" in client.get("/health/ready").json()["missing"]:
             assert time.monotonic() < ends

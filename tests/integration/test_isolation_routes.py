@@ -135,7 +135,7 @@ def gateway(
         servers=[Telling(MODEL)],
         load_encoder=lambda: encoder,
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         while client.get("/health/ready").status_code != 200:
             pass
         indexed = _indexing(Library(str(tmp_path / "library")), index_settings, encoder)
@@ -156,7 +156,7 @@ def table() -> Gateway:
         load_encoder=FakeEncoder,
     )
     names = {name: name for name in Ids.__struct_fields__}
-    return Gateway(TestClient(app), Ids(**names), set())
+    return Gateway(TestClient(app, base_url="http://127.0.0.1"), Ids(**names), set())
 
 
 def owned(client: TestClient[Any], knowledge_base: str, index: Callable[[str], None]) -> Ids:

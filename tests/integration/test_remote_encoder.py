@@ -61,7 +61,7 @@ def client(index_settings: IndexSettings, encoder_url: str) -> Iterator[Client]:
             upstream_url=upstream_url,
             poll_interval_s=0.1,
         )
-        with TestClient(create_app(settings)) as client:
+        with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
             yield client
 
 

@@ -52,7 +52,7 @@ class Place:
         app = create_app(
             settings, servers=[FakeUpstream("org/model-a")], load_encoder=lambda: self._encoder
         )
-        with TestClient(app) as client:
+        with TestClient(app, base_url="http://127.0.0.1") as client:
             while "encoder" in client.get("/health/ready").json().get("missing", {}):
                 time.sleep(0.01)
             http_client: Any = client

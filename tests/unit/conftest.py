@@ -216,7 +216,7 @@ def client(
     """The application, started and ready."""
     settings = GatewaySettings(max_body_bytes=2000, tenant="acme")
     app = create_app(settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < ends

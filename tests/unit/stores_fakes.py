@@ -179,7 +179,7 @@ def stores_in(folder: Path | None, **settings: Any) -> Iterator[Stores]:
         reader=index,
         load_encoder=lambda: encoder,
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < ends

@@ -62,7 +62,7 @@ def keyed(
     ]
     settings = GatewaySettings(open_access=False, api_keys=SecretStr(written(keys).decode()))
     app = create_app(settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < ends

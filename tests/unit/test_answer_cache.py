@@ -33,7 +33,7 @@ Client = TestClient[Any]
 def client(upstream: FakeUpstream, reader: FakeReader, encoder: FakeEncoder) -> Iterator[Client]:
     settings = GatewaySettings(answer_cache_mib=0.01, poll_interval_s=0.02)
     app = create_app(settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         while client.get("/health/ready").status_code != 200:
             pass
         yield client

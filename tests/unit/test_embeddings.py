@@ -36,7 +36,7 @@ def gateway(upstream: FakeUpstream, reader: FakeReader, encoder: FakeEncoder) ->
             app = create_app(
                 settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder
             )
-            client = stack.enter_context(TestClient(app))
+            client = stack.enter_context(TestClient(app, base_url="http://127.0.0.1"))
             ends = time.monotonic() + 10
             while client.get("/health/ready").status_code != 200:
                 assert time.monotonic() < ends
@@ -270,6 +270,6 @@ def test_a_model_that_is_not_loaded_is_told(upstream: FakeUpstream, reader: Fake
         raise EncoderUnavailable("no such folder")
 
     app = create_app(GatewaySettings(), servers=[upstream], reader=reader, load_encoder=load)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         error = refused(client, 503, model="bge-large-en-v1.5")
         assert error["code"] == "encoder_unavailable"

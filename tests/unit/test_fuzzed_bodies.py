@@ -153,7 +153,7 @@ def gateway() -> Iterator[TestClient[Any]]:
         reader=reader,
         load_encoder=FakeEncoder,
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < ends

@@ -318,7 +318,7 @@ def client(library: Library) -> Iterator[TestClient[Any]]:
         reader=FakeIndex(),
         load_encoder=FakeEncoder,
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         yield client
 
 

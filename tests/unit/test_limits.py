@@ -62,7 +62,7 @@ def serving(upstream: FakeUpstream, reader: FakeReader, encoder: FakeEncoder) ->
             open_access=False, api_keys=SecretStr(document.decode()), retrieval=False, **limits
         )
         app = create_app(settings, servers=[upstream], reader=reader, load_encoder=lambda: encoder)
-        with TestClient(app) as client:
+        with TestClient(app, base_url="http://127.0.0.1") as client:
             yield client
 
     return start

@@ -36,7 +36,7 @@ def client() -> TestClient[Any]:
         reader=FakeReader([]),
         load_encoder=FakeEncoder,
     )
-    return TestClient(app)
+    return TestClient(app, base_url="http://127.0.0.1")
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_a_knowledge_base_that_a_key_may_not_use_looks_like_one_that_is_not_ther
 ) -> None:
     """The path that both take is the same, and so is how long that takes."""
     gateway = Gateway(tmp_path, key("some", knowledge_bases=("tickets",)))
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         hidden, missing = (
             gateway.asked(client, "some", method, path.format(name), json=body)
             for name in ("sales", "nope_")
@@ -156,7 +156,7 @@ def test_no_dialect_searches_what_a_key_may_not_use(
     def asked(who: str, name: str) -> Any:
         return gateway.asked(client, who, "POST", path, json=_with(body, name))
 
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         hidden, missing = asked("some", "sales"), asked("some", "nope_")
         assert hidden.status_code == 404
         hidden_error, missing_error = hidden.json()["error"], missing.json()["error"]
@@ -193,7 +193,7 @@ def test_where_a_request_names_none_the_default_of_its_key_is_searched(
     tmp_path: Path, allowed: tuple[str, ...] | None, listed: list[str], searched: list[str]
 ) -> None:
     gateway = Gateway(tmp_path, key("some", knowledge_bases=allowed))
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         stores = gateway.asked(client, "some", "GET", "/v1/vector_stores").json()["data"]
         assert {store["id"] for store in stores} == set(listed)
 
@@ -223,7 +223,7 @@ def test_a_model_that_a_key_may_not_ask_looks_like_one_that_is_not_there(
 ) -> None:
     gateway = Gateway(tmp_path, key("some", models=("plain",)))
     names = ("default", "encoder") if body is EMBEDDED else ("default", "org/model-a", "gpt-4o")
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         missing = gateway.asked(client, "some", "POST", path, json={**body, "model": "nope"})
         for name in names:
             said = {**body, "model": name}
@@ -249,7 +249,7 @@ def test_the_models_of_a_key_are_those_that_it_lists(tmp_path: Path) -> None:
         told = gateway.asked(client, who, "GET", "/v1/models").json()["data"]
         return [entry["id"] for entry in told]
 
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         assert names("all") == ["org/model-a", "default", "gpt-4o", "plain"]
         assert (names("alias"), names("real"), names("none")) == (["plain"], ["org/model-a"], [])
         for who, name, status in (
@@ -271,7 +271,7 @@ def test_the_models_of_a_key_are_those_that_it_lists(tmp_path: Path) -> None:
 def test_a_question_is_put_anew_by_a_model_that_its_key_may_ask_or_by_none(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, key("real", models=("org/model-a",)), key("none", models=()))
     said = {"query": "llamas", "rewrite_query": True}
-    with TestClient(gateway.app) as client:
+    with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
         gateway.asked(client, "real", "GET", "/v1/models")
         for who, asked in (("real", 1), ("none", 0)):
             gateway.upstream.posted.clear()

@@ -60,7 +60,7 @@ def gateway(upstream: FakeUpstream, reader: FakeReader, encoder: FakeEncoder) ->
                 GatewaySettings(**stated), servers=[upstream], reader=reader,
                 load_encoder=lambda: encoder, reranker=reranker,
             )  # fmt: skip
-            client = stack.enter_context(TestClient(app))
+            client = stack.enter_context(TestClient(app, base_url="http://127.0.0.1"))
             ends = time.monotonic() + 10
             while client.get("/health/ready").status_code != 200:
                 assert time.monotonic() < ends

@@ -96,7 +96,7 @@ def test_an_encoder_that_cannot_be_loaded_is_named(
         raise EncoderUnavailable("no such model")
 
     app = create_app(GatewaySettings(), servers=[upstream], reader=reader, load_encoder=fail)
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while "loading" in (missing := client.get("/health/ready").json()["missing"])["encoder"]:
             assert time.monotonic() < ends
@@ -237,7 +237,7 @@ def test_leaving_closes_what_was_opened(
     app = create_app(
         GatewaySettings(), servers=[upstream], reader=reader, load_encoder=lambda: encoder
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         client.get("/health/live")
         assert (upstream.closed, reader.closed) == (0, 0)
 

@@ -66,7 +66,7 @@ def client(servers: list[Server], reader: "FakeReader", encoder: "FakeEncoder") 
     app = create_app(
         GatewaySettings(), servers=servers, reader=reader, load_encoder=lambda: encoder
     )
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         ends = time.monotonic() + 10
         while client.get("/health/ready").status_code != 200:
             assert time.monotonic() < ends

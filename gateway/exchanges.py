@@ -105,9 +105,10 @@ class Exchange:
             return
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, and leave no circle behind for the garbage collector."""
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None
 
     async def _watched(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -131,7 +132,8 @@ class Exchanges:
 
         async def exchange(scope: Scope, receive: Receive, send: Send) -> None:
             one = Exchange(self, receive, send)
-            scope.setdefault("state", {})[_KEY] = one
+            state = scope.setdefault("state", {})
+            state[_KEY] = one
             self._add(one)
             if scope.get("method") in _WITHOUT_BODY:
                 one.watch()
@@ -143,6 +145,7 @@ class Exchanges:
                 await one.conclude()
             finally:
                 one.close()
+                del state[_KEY]
                 self._remove(one)
 
         return exchange

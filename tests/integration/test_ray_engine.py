@@ -185,6 +185,7 @@ def ray() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ray")
+@pytest.mark.long
 def test_both_engines_make_the_same_index_again_and_again(
     index_settings: IndexSettings, ray_settings: IndexSettings, docs: Path
 ) -> None:

@@ -100,7 +100,7 @@ def upstream() -> Iterator[StallingVllm]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the package has nginx for Linux")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_rolling_restart_loses_no_request(
     upstream: StallingVllm, free_port: Callable[[], int], tmp_path: Path, workers: int
 ) -> None:

@@ -57,7 +57,7 @@ class Place:
                 time.sleep(0.01)
             http_client: Any = client
             yield OpenAI(
-                base_url="http://testserver.local/v1",
+                base_url="http://127.0.0.1/v1",
                 api_key="none",
                 max_retries=0,
                 http_client=http_client,

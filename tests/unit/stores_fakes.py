@@ -123,7 +123,7 @@ class Stores:
         self.upstream = upstream
         http_client: Any = client  # a client of httpx, which the SDK takes as well
         self.sdk = OpenAI(
-            base_url="http://testserver.local/v1",
+            base_url="http://127.0.0.1/v1",
             api_key="none",
             max_retries=0,
             http_client=http_client,

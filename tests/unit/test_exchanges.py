@@ -1,6 +1,8 @@
 """What ends a request before its time, in the order that a server may tell it in."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,6 +31,7 @@ class Client:
         for message in said:
             self.say(message)
         self.heard: list[Message] = []
+        self.scope: Any = None
 
     def say(self, message: Message) -> None:
         self.said.put_nowait(message)
@@ -59,6 +62,7 @@ async def served(
     """The task of a request, as far as it gets by itself."""
     app: Any = (exchanges or Exchanges()).middleware(handler)
     scope: Any = {"type": "http", "method": method, "headers": []}
+    client.scope = scope
     task: asyncio.Task[None] = asyncio.create_task(app(scope, client.said.get, client.send))
     await asyncio.sleep(0.01)
     return task
@@ -179,6 +183,28 @@ async def test_answers_of_a_gateway_that_drains_close_their_connections() -> Non
     await (await served(Handler(answers), client, exchanges))
 
     assert client.heard[0]["headers"] == [(b"a", b"b"), (b"connection", b"close")]
+
+
+async def test_nothing_is_left_of_a_request_for_the_garbage_collector() -> None:
+    left: list[weakref.ref[Any]] = []
+
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        left.append(weakref.ref(exchange_of(scope)))
+        await receive()
+        await send(START)
+        await send(LAST)
+
+    gc.disable()
+    try:
+        # A server's own functions lead to the scope of the request.
+        client = Client(WHOLE)
+        task = await served(Handler(answers), client)
+        await task
+        await asyncio.sleep(0)
+        del task, client
+        assert left[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_heartbeat_never_comes_twice_for_one_silence_nor_while_a_client_does_not_read() -> (

@@ -85,7 +85,7 @@ async def read_vector_store_file(
 ) -> ByteStream:
     """The text of a file of a vector store, as it was indexed."""
     page = _content_page(await _begun(await store_files.content(store_id, file_id)))
-    return ByteStream(page, page.aclose, MediaType.JSON)
+    return ByteStream(page, page.aclose, MediaType.JSON.value)
 
 
 @post(BATCHES, status_code=200, **documented(CREATE_BATCH))

@@ -163,7 +163,9 @@ def test_the_text_of_a_file_is_what_was_indexed(stores: Stores) -> None:
     stores.reader.listed[stores.reader.generations[store].collection] = [(entry_, ["Ä\n", '"b"'])]
     page = stores.sdk.vector_stores.files.content(file, vector_store_id=store)
     assert [(part.type, part.text) for part in page] == [("text", "Ä\n"), ("text", '"b"')]
-    told = stores.client.get(url).json()
+    response = stores.client.get(url)
+    assert response.headers["content-type"] == "application/json"
+    told = response.json()
     assert told["object"] == "vector_store.file_content.page"
     assert (told["has_more"], told["next_page"]) == (False, None)
 

@@ -290,7 +290,7 @@ async def _posted(app: Any, body: Any) -> tuple[int, dict[str, str], dict[str, A
         "root_path": "",
         "scheme": "http",
         "http_version": "1.1",
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
         "state": {},

@@ -146,19 +146,9 @@ SCENARIOS = {
 }
 
 
-CASES = [
-    pytest.param(
-        scenario,
-        after,
-        id=f"{scenario}-killed {'after' if after else 'before'}",
-        marks=() if scenario == "an incremental run" and after else pytest.mark.long,
-    )
-    for scenario in SCENARIOS
-    for after in (False, True)
-]
-
-
-@pytest.mark.parametrize(("scenario", "after"), CASES)
+@pytest.mark.long
+@pytest.mark.parametrize("after", [False, True], ids=["killed before", "killed after"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.timeout(900)
 def test_wherever_a_run_is_killed_the_next_one_makes_what_a_clean_run_makes(
     milvus_uri: str, before: Path, place: Path, scenario: str, after: bool

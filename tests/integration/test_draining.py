@@ -78,7 +78,7 @@ def until_refused(gateway: Gateway, within_s: float) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_it_is_not_ready_at_once_takes_requests_for_a_while_and_finishes_what_runs(
     starting: Starting, upstream: StallingVllm, workers: int
 ) -> None:
@@ -147,7 +147,7 @@ def test_a_plain_request_that_takes_too_long_is_told_to_try_again(
         assert "Traceback" not in gateway.log()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_second_signal_ends_it_at_once_and_clients_are_told(
     starting: Starting, upstream: StallingVllm, workers: int
 ) -> None:

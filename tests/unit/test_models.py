@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from gateway.breaker import Breakers
 from gateway.errors import ModelNotFound, UpstreamBroken, UpstreamUnavailable
 from gateway.models import Models
+from gateway.retry_budget import RetryBudget
+from gateway.routing import Care
 from gateway.upstream import ServedModel
 from tests.unit.conftest import FakeUpstream
 
@@ -151,3 +154,17 @@ async def test_a_model_is_as_long_as_vllm_says_an_adapter_as_long_as_its_model(
 
     loaded = await Models([upstream], poll_interval_s=1).loaded(requested)
     assert (loaded.name, loaded.max_model_len) == (name, length)
+
+
+async def test_a_server_that_failed_is_to_be_asked_again_when_its_time_is_over(
+    upstream: FakeUpstream,
+) -> None:
+    breakers = Breakers(most_failures=1, open_s=0.05)
+    models = Models([upstream], poll_interval_s=1, care=Care(1, breakers, RetryBudget("models")))
+    await models.refresh()
+    breakers.of(upstream).failed(UpstreamBroken("silent", was_silent=True))
+    assert models.none_may_be_asked
+
+    await asyncio.sleep(0.1)
+    await models.refresh()
+    assert not models.none_may_be_asked

@@ -4,10 +4,8 @@ Real vLLM, real Milvus Lite, a real gateway. Slow: no part of the tests that are
 """
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,8 @@ import httpx
 import openai
 import pytest
 from stack import models, profiles, servers
+
+from tests.servers import kill, pause, resume, start_again, wait_until
 
 ROOT = Path(__file__).parents[2]
 KNOWLEDGE_BASE = "faults"
@@ -34,23 +34,19 @@ class Part:
 
     def kill(self) -> None:
         """As the kernel does where memory ends."""
-        self._signal(signal.SIGKILL)
-        assert self.server.process is not None
-        self.server.process.wait()
+        kill(self.server)
 
     def pause(self) -> None:
         """It keeps its connections, and says nothing any more."""
-        self._signal(signal.SIGSTOP)
+        pause(self.server)
 
     def go_on(self) -> None:
         """After a pause."""
-        self._signal(signal.SIGCONT)
+        resume(self.server)
 
     def start(self) -> float:
         """Start it again; the moment at which it was ready, on the monotonic clock."""
-        self.server.start()
-        self.server.wait_ready()
-        return time.monotonic()
+        return start_again(self.server)
 
     def mend(self) -> None:
         """Whatever was done to it, it runs again afterwards."""
@@ -59,10 +55,6 @@ class Part:
             self.go_on()
         else:
             self.start()
-
-    def _signal(self, number: int) -> None:
-        assert self.server.process is not None
-        os.killpg(self.server.process.pid, number)
 
 
 class Stack:
@@ -98,15 +90,6 @@ class Stack:
     def until_ready(self, timeout_s: float = 120) -> None:
         """Wait until nothing is missing."""
         wait_until(lambda: not self.missing(), timeout_s)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> float:
-    """Wait for it; seconds that it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < timeout_s, "it did not happen in time"
-        time.sleep(0.05)
-    return time.monotonic() - started
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from tests.faults.conftest import (
     MILVUS_TIMEOUT_S,
     QUESTION,
     Stack,
-    wait_until,
 )
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.long
 

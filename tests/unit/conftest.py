@@ -26,6 +26,21 @@ COMPLETION = (
 )
 
 
+class Clock:
+    """The time in seconds, which stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 class FakeReader(IndexReader):
     """A published generation with a fixed answer to every search."""
 

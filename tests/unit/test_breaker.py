@@ -7,24 +7,11 @@ from prometheus_client import REGISTRY
 
 from gateway.breaker import Breaker, Breakers
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
-from tests.unit.conftest import FakeUpstream
+from tests.unit.conftest import Clock, FakeUpstream
 
 OPEN_S = 10.0
 BROKEN = UpstreamBroken("broke off")
 REFUSED = UpstreamUnavailable("refused")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -4,19 +4,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.retry_budget import FLOOR, WINDOW_S, RetryBudget
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.unit.conftest import Clock
 
 
 @pytest.fixture

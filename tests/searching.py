@@ -36,11 +36,12 @@ async def searching(
     *,
     tenant: str = "acme",
     knowledge_base: str = "documents",
+    poll_interval_s: float = 60.0,
     reranker: Reranker | None = None,
 ) -> AsyncIterator[Retriever]:
     """One whose encoder is loaded, or has failed to load; everything is closed behind it."""
     encoding = LocalEncoding(load)
-    published = Published(reader, encoding, 60, knowledge_base)
+    published = Published(reader, encoding, poll_interval_s, knowledge_base)
     index = TenantIndex(reader, Searches(reader), published, [knowledge_base])
     await encoding.start()
     if reranker is not None:

@@ -9,6 +9,7 @@ import pytest
 from stack import servers
 
 from gateway.retrieval.options import Wanted
+from gateway.retrieval.published import MOST_FAILURES
 from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.stages import Stages
 from indexer.index.collection import IndexReader
@@ -28,12 +29,15 @@ QUESTION = "How high is a geostationary orbit?"
 RECOVERY_S = 10.0
 
 
-def _retriever(settings: IndexSettings, encoder: Encoder) -> AbstractAsyncContextManager[Retriever]:
+def _retriever(
+    settings: IndexSettings, encoder: Encoder, poll_interval_s: float = 60.0
+) -> AbstractAsyncContextManager[Retriever]:
     return searching(
         IndexReader(settings),
         lambda: encoder,
         tenant=settings.tenant,
         knowledge_base=settings.knowledge_base,
+        poll_interval_s=poll_interval_s,
     )
 
 
@@ -116,14 +120,17 @@ async def test_a_killed_and_restarted_milvus_is_found_again(
     with servers.milvus(port, tmp_path / "data", tmp_path / "logs") as server:
         server.wait_ready()
         run_indexer(documents, settings=settings)
-        async with _retriever(settings, encoder) as retriever:
+        async with _retriever(settings, encoder, poll_interval_s=0.5) as retriever:
             assert (await _retrieved(retriever, QUESTION)).hits
             server.stop()
-            with pytest.raises(IndexUnavailable):
-                await _retrieved(retriever, QUESTION)
+            for _ in range(MOST_FAILURES + 1):
+                with pytest.raises(IndexUnavailable):
+                    await _retrieved(retriever, QUESTION)
+            watch = asyncio.create_task(retriever.published.watch())
             server.start()
             server.wait_ready()
             found = await _eventually(lambda: _retrieved(retriever, QUESTION))
+            watch.cancel()
             assert found.hits[0].title == "Orbits"
 
 

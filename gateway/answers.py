@@ -119,7 +119,7 @@ class Answers:
         Raises GatewayFailure, IndexFailure and FilterInvalid.
         """
         meter = await charged(conversation, self._answer_tokens)
-        self._guard.guard(conversation.body, conversation.prompt_field)
+        self._guard.guard(conversation.body)
         name = named(conversation.model, self._models.aliases)
         if conversation.retrieval.enabled is None and name.retrieval is not None:
             conversation.retrieval = msgspec.structs.replace(

@@ -5,6 +5,9 @@ nothing of that from here but hosts that the settings name; what is in the reque
 data: URL, is always taken. What such a host redirects to is vLLM's own affair: see
 VLLM_MEDIA_URL_ALLOW_REDIRECTS and --allowed-media-domains.
 
+vLLM also keeps media by a name that a part may give, its `uuid`, and would put what another tenant
+sent under it into the prompt; no part may give one. It knows equal media by what is in them, too.
+
 A URL has to be written so plainly that no two parsers can differ about its host: without user,
 backslash, whitespace, or anything but ASCII.
 """
@@ -17,6 +20,8 @@ from typing import Any
 from gateway.errors import InvalidRequest
 
 _URL_FIELDS = ("image_url", "audio_url", "video_url", "file_url")
+_NAMES = frozenset(["uuid"])
+"""Of what vLLM keeps for all its tenants."""
 _WITH_PARTS = ("content", "output")
 _PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(
@@ -62,7 +67,7 @@ class Media:
     def __init__(self, hosts: Hosts, refused: frozenset[str]) -> None:
         """`refused` are the names of parts that are not taken whatever they say."""
         self._hosts = hosts
-        self._refused = refused
+        self._refused = refused | _NAMES
 
     def check(self, said: Any, place: str) -> None:
         """Look at messages or parts, or at one, that stand at `place` of a request.

@@ -11,25 +11,20 @@ some fields of requests reach for what others are doing. This decides about each
 - `kv_transfer_params` and `ec_transfer_params`, in `vllm_xargs` as well, are refused: they fetch
   what a server keeps of prompts and images from servers that they name.
 - `priority` below 0 is refused: it goes before everybody who says nothing. Others may wait longer.
-- `uuid` of an image or other medium is refused: vLLM keeps media by it, and would put another
-  tenant's into the prompt. It knows equal ones by what is in them, too.
+
+The `uuid` of an image, by which vLLM keeps media, is refused where all parts of messages are looked
+at: in gateway/media.py.
 """
 
 import hashlib
-import re
-from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from gateway.access.callers import caller
-from gateway.body import UNREADABLE, Body
+from gateway.body import Body
 from gateway.errors import InvalidRequest
 
 _TRANSFERS = ("kv_transfer_params", "ec_transfer_params")
-_ESCAPE = b"\\u00"
-_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
-_WITH_PARTS = ("content", "output")
 
 
 class RequestGuard:
@@ -39,7 +34,7 @@ class RequestGuard:
         """`unsalted` is the one tenant whose requests need no salt, as all others have one."""
         self._unsalted = unsalted
 
-    def guard(self, body: Body, prompt_field: str) -> None:
+    def guard(self, body: Body) -> None:
         """Change the fields of `body` to what may be sent. Raises InvalidRequest."""
         fields = body.fields
         fields.pop("request_id", None)
@@ -49,8 +44,6 @@ class RequestGuard:
                 "Invalid value for 'priority': below 0 it would go before everybody else's.",
                 "priority",
             )
-        if _may_name_media(body.raw(prompt_field)):
-            _check_media(body, prompt_field)
         if (salt := self.salt(body.get("cache_salt", str | None))) is not None:
             fields["cache_salt"] = msgspec.Raw(msgspec.json.encode(salt))
 
@@ -75,29 +68,3 @@ def _check_transfers(body: Body) -> None:
             f"{named[0]!r} is not taken here: it is for what stands between model servers.",
             named[0],
         )
-
-
-def _may_name_media(prompt: bytes) -> bool:
-    """Whether "uuid" is in it, or may be: a letter may be escaped in JSON. It may be megabytes."""
-    return b"uuid" in prompt or (_ESCAPE in prompt and bool(_ESCAPED_LETTER.search(prompt)))
-
-
-def _check_media(body: Body, prompt_field: str) -> None:
-    try:
-        said = msgspec.json.decode(body.raw(prompt_field))
-    except UNREADABLE:  # vLLM says so
-        return
-    for place in _named_media(said, prompt_field):
-        raise InvalidRequest(
-            f"{place!r} is not taken here: send what it stands for, which is kept as well.", place
-        )
-
-
-def _named_media(said: Any, place: str) -> Iterator[str]:
-    """Where in messages, or in lists of parts below them, a part has a name of its own."""
-    for at, each in enumerate(said if isinstance(said, list) else []):
-        if isinstance(each, dict):
-            if "uuid" in each:
-                yield f"{place}[{at}].uuid"
-            for name in _WITH_PARTS:
-                yield from _named_media(each.get(name), f"{place}[{at}].{name}")

@@ -140,6 +140,15 @@ def test_a_field_that_reaches_into_vllm_is_refused_unless_it_is_allowed(name: st
     check(said, BoundsSettings(allowed_fields=f"{name}, chat_template"))
 
 
+@pytest.mark.parametrize("written", ["uuid", r"\u0075uid", r"uui\u0064", r"\u0075u\u0069\u0064"])
+def test_a_name_that_vllm_keeps_media_by_is_seen_however_it_is_written(written: str) -> None:
+    part = f'{{"type": "image_url", "image_url": null, "{written}": "theirs"}}'
+    for place in ("messages", "input"):
+        with pytest.raises(InvalidRequest) as refused:
+            Bounds(SMALL).check(f'{{"{place}": [{{"content": [{part}]}}]}}'.encode())
+        assert refused.value.param == f"{place}[0].content[0].uuid"
+
+
 def test_hosts_that_are_named_are_taken() -> None:
     part = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
 

@@ -158,6 +158,8 @@ def of(*parts: dict[str, Any]) -> dict[str, Any]:
         ({"type": "input_image", "image_url": EVIL}, "image_url"),
         (of({"type": "image_embeds", "image_embeds": "AAAA"}), "content[0].image_embeds"),
         (of({"type": "prompt_embeds", "data": "AAAA"}), "content[0].prompt_embeds"),
+        (of({"image_url": None, "uuid": "theirs"}), "content[0].uuid"),
+        (of({"content": [{"image_url": None, "uuid": None}]}), "content[0].content[0].uuid"),
     ],
 )
 def test_the_part_that_is_not_loaded_is_named(message: dict[str, Any], param: str) -> None:
@@ -173,6 +175,7 @@ def test_what_only_looks_like_media_is_left_alone() -> None:
     left = [
         {"role": "user", "content": EVIL},
         of({"type": "text", "text": EVIL}),
+        of({"type": "text", "text": '"uuid"'}),
         of({"type": "tool_use", "input": {"image_url": EVIL, "source": LINKED}}),
         {"tool_calls": [{"function": {"arguments": {"image_url": EVIL}}}]},
         {"content": [{"image_url": None}, {"source": {"type": "base64"}}, None, 1]},

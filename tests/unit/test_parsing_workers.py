@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -18,7 +19,7 @@ from indexer.documents import Content
 from indexer.errors import DocumentUnusable
 from indexer.parsing import parse
 from indexer.parsing.workers import Workers
-from tests.unit.parsing_samples import docx, paragraph
+from tests.unit.parsing_samples import docx, paragraph, pdf
 from tests.unit.parsing_tasks import Broken, act
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,11 @@ MEMORY_MIB = 256
 
 def content(text: str) -> Content:
     return Content(data=text.encode(), format=".txt")
+
+
+def deflated_zeros(mebibytes: int) -> bytes:
+    packing = zlib.compressobj(9)
+    return b"".join(packing.compress(bytes(2**20)) for _ in range(mebibytes)) + packing.flush()
 
 
 def gone(process_id: int) -> bool:
@@ -187,8 +193,10 @@ def test_documents_are_parsed_under_the_limits() -> None:
         huge = Content(data=f"<main>{rows}{rows}</main>".encode(), format=".html")
 
         assert workers.submit(word).result(timeout=60).text.strip() == "Text"
-        with pytest.raises(DocumentUnusable, match=r"needed more than 256 MiB|want of memory"):
-            workers.submit(huge).result(timeout=60)
+        bomb = Content(data=pdf(b"", packed=deflated_zeros(mebibytes=400)), format=".pdf")
+        for each in (huge, bomb):
+            with pytest.raises(DocumentUnusable, match=r"needed more than 256 MiB|want of memory"):
+                workers.submit(each).result(timeout=60)
 
 
 PROGRAM = """

@@ -1,6 +1,5 @@
 """What of a request reaches a vLLM server that other tenants use too."""
 
-import json
 from typing import Any
 
 import msgspec
@@ -14,14 +13,13 @@ from gateway.body import Body
 from gateway.errors import InvalidRequest
 
 GUARD = RequestGuard("default")
-IMAGE: dict[str, Any] = {"type": "image_url", "image_url": None}
 
 
 def sent(said: dict[str, Any] | bytes, tenant: str = "default") -> dict[str, Any]:
     """The fields that are left, and those that were added."""
     body = Body(said if isinstance(said, bytes) else msgspec.json.encode(said))
     with acting_as(Caller(name="x", tenant=tenant)):
-        GUARD.guard(body, "messages")
+        GUARD.guard(body)
     return {name: msgspec.json.decode(raw) for name, raw in body.fields.items()}
 
 
@@ -44,11 +42,6 @@ def test_the_id_of_a_request_is_not_the_clients_choice() -> None:
         ({"vllm_xargs": {"a": 1, "ec_transfer_params": 1}}, "vllm_xargs.ec_transfer_params"),
         ({"priority": -1}, "priority"),
         ({"cache_salt": 7}, "cache_salt"),
-        ({"messages": [{"content": [IMAGE | {"uuid": "theirs"}]}]}, "messages[0].content[0].uuid"),
-        (
-            {"messages": [{}, {"content": [{"content": [IMAGE | {"uuid": None}]}]}]},
-            "messages[1].content[0].content[0].uuid",
-        ),
     ],
 )
 def test_what_reaches_for_others_is_refused_by_its_name(said: dict[str, Any], param: str) -> None:
@@ -56,21 +49,6 @@ def test_what_reaches_for_others_is_refused_by_its_name(said: dict[str, Any], pa
         sent(said)
 
     assert failure.value.param == param
-
-
-def test_a_name_that_is_written_with_escapes_is_seen() -> None:
-    part = json.dumps(IMAGE | {"uuid": "theirs"})
-    for written in (r"\u0075uid", r"u\u0075id", r"uui\u0064", r"\u0075\u0075\u0069\u0064"):
-        messages = f'[{{"content": [{part.replace("uuid", written)}]}}]'
-        with pytest.raises(InvalidRequest):
-            sent(f'{{"messages": {messages}}}'.encode())
-
-
-@pytest.mark.parametrize("content", ["What is a uuid?", [{"type": "text", "text": '"uuid"'}]])
-def test_who_writes_about_such_names_may(content: Any) -> None:
-    said = {"messages": [{"role": "user", "content": content}]}
-
-    assert sent(said) == said
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

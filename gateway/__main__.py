@@ -12,7 +12,7 @@ from gateway.access import commands
 from gateway.access.keys import KeysUnusable
 from gateway.draining import Draining
 from gateway.exchanges import Exchanges
-from gateway.processes import log_to_stderr
+from gateway.processes import NoSharedFolder, log_to_stderr
 from gateway.prompt import BadTemplate
 from gateway.server import Server, ServerConfig
 from gateway.settings import GatewaySettings
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         serve = _several(settings) if settings.workers > 1 else _one(settings)
     except ValidationError as exc:
         return _fail(explain(exc))
-    except (SettingsError, KeysUnusable, BadTemplate, LibraryUnavailable) as exc:
+    except (SettingsError, KeysUnusable, BadTemplate, LibraryUnavailable, NoSharedFolder) as exc:
         return _fail(str(exc))
     log_to_stderr(settings)
     return serve()

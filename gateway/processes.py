@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -11,7 +13,15 @@ from pathlib import Path
 
 from gateway.settings import GatewaySettings
 
+FOLDER_PREFIX = "groundserve-"
+"""What the name of a folder that they share begins with."""
+_MOST_OF_A_SOCKET = 107
+"""Bytes of its path: Linux has 108 for it, with a zero at the end. See unix(7)."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class NoSharedFolder(Exception):
+    """There is no place for what the processes share."""
 
 
 @contextlib.contextmanager
@@ -51,6 +61,19 @@ def log_to_stderr(settings: GatewaySettings) -> None:
     )
     for ours in ("gateway", "indexer", "uvicorn"):
         logging.getLogger(ours).setLevel(level)
+
+
+def check_temporary_folder() -> None:
+    """Raises NoSharedFolder where the folder that the processes share cannot be made."""
+    try:
+        parent = tempfile.gettempdir()
+    except FileNotFoundError as exc:
+        raise NoSharedFolder("no folder for temporary files can be written: set TMPDIR") from exc
+    most = _MOST_OF_A_SOCKET - len(f"/{FOLDER_PREFIX}12345678/encoder.sock")
+    if len(os.fsencode(parent)) > most:
+        raise NoSharedFolder(
+            f"the path {parent} is too long for sockets: set TMPDIR to one of {most} bytes at most"
+        )
 
 
 def encoder_socket(folder: Path) -> Path:

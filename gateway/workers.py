@@ -32,6 +32,8 @@ from gateway.access.keys import KeysUnusable
 from gateway.draining import Draining
 from gateway.exchanges import Exchanges
 from gateway.processes import (
+    FOLDER_PREFIX,
+    check_temporary_folder,
     end_with_parent,
     ledger_socket,
     log_to_stderr,
@@ -57,7 +59,12 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def check(settings: GatewaySettings) -> None:
-    """Raises KeysUnusable, BadTemplate and LibraryUnavailable, as every worker would."""
+    """Whether workers can start.
+
+    Raises NoSharedFolder, and what each of them would: KeysUnusable, BadTemplate and
+    LibraryUnavailable.
+    """
+    check_temporary_folder()
     configured_keyring(settings)
     PromptTemplate(settings.prompt_template)
     if settings.library_url is not None:
@@ -70,7 +77,7 @@ def serve(settings: GatewaySettings) -> int:
     resource_tracker.ensure_running()
     # No other process gets our side of it: it closes with us, however we end.
     lifeline, ours = _spawn.Pipe(duplex=False)
-    temporary = tempfile.TemporaryDirectory(prefix="groundserve-", ignore_cleanup_errors=True)
+    temporary = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True)
     with temporary as name, machine_ledger.keeping(ledger_socket(Path(name))):
         folder = Path(name)
         share_metrics(folder)

@@ -11,11 +11,22 @@ from stack import models, servers
 from indexer.index.embedding import Encoder
 from indexer.index.settings import IndexSettings
 
+TESTS = Path(__file__).parent
+
 # A setting of the person who runs the tests must not decide what they test.
 for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
     del os.environ[name]
 # Most tests are about other things than keys; those about keys switch it off.
 os.environ["GROUNDSERVE_OPEN_ACCESS"] = "true"
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what shares a server be run by one process, where several run the tests."""
+    for item in items:
+        level = item.path.relative_to(TESTS).parts[0]
+        group = item.path.stem if level == "unit" else level
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _free_port() -> int:

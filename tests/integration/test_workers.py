@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -114,7 +115,6 @@ def starting(
     @contextmanager
     def start() -> Iterator[Gateway]:
         port = free_port()
-        (folder := tmp_path / "temporary").mkdir()
         environment = {
             "GROUNDSERVE_WORKERS": "2",
             "GROUNDSERVE_MILVUS_URI": index_settings.milvus_uri,
@@ -123,15 +123,16 @@ def starting(
             "GROUNDSERVE_KNOWLEDGE_BASE": index_settings.knowledge_base,
             "GROUNDSERVE_UPSTREAM_URL": upstream_url,
             "GROUNDSERVE_POLL_INTERVAL_S": "0.2",
-            "TMPDIR": str(folder),
+            "TMPDIR": folder,
         }
         with servers.gateway(port, environment, tmp_path / "logs") as server:
             server.wait_ready()
-            gateway = Gateway(server, port, folder)
+            gateway = Gateway(server, port, Path(folder))
             gateway.answers_again()
             yield gateway
 
-    with fake_vllm.serving() as upstream_url:
+    # Not in tmp_path, which may be too long for a socket.
+    with fake_vllm.serving() as upstream_url, tempfile.TemporaryDirectory() as folder:
         yield start
 
 

@@ -295,6 +295,21 @@ def test_a_gateway_with_wrong_settings_exits_with_2_and_one_line_without_secrets
     assert "hunter" not in done.stdout + done.stderr
 
 
+def test_workers_whose_sockets_have_no_place_exit_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (deep := tmp_path / ("d" * 80)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+
+    done = started(WORKERS="2")
+
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"error: the path {deep} is too long for sockets: set TMPDIR to one of 73 bytes at most\n",
+        done.stderr,
+    )
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_gateway_with_a_broken_template_exits_with_2_and_one_line(
     tmp_path: Path, workers: str

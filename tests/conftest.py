@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from stack import models, servers
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from indexer.index.embedding import Encoder
 from indexer.index.settings import IndexSettings
-
-TESTS = Path(__file__).parent
 
 # A setting of the person who runs the tests must not decide what they test.
 for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
@@ -20,13 +20,18 @@ for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
 os.environ["GROUNDSERVE_OPEN_ACCESS"] = "true"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have what shares a server be run by one process, where several run the tests."""
-    for item in items:
-        level = item.path.relative_to(TESTS).parts[0]
-        group = item.path.stem if level == "unit" else level
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByServers(LoadScopeScheduling):
+    """Has tests that share servers run by one process: a level of them, or a file of the first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        level = Path(file).parts[1]
+        return file if level == "unit" else level
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    return ByServers(config, log)
 
 
 def _free_port() -> int:

@@ -31,7 +31,7 @@ _CHECKS = {
 }
 
 
-IN_TWO_PROCESSES = ("--numprocesses=2", "--dist=loadgroup", "--no-loadscope-reorder")
+IN_TWO_PROCESSES = ("--numprocesses=2", "--dist=loadscope", "--no-loadscope-reorder")
 
 
 def main() -> int:

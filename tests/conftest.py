@@ -20,7 +20,7 @@ for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
 os.environ["GROUNDSERVE_OPEN_ACCESS"] = "true"
 
 
-class ByServers(LoadScopeScheduling):
+class ByServers(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Has tests that share servers run by one process: a level of them, or a file of the first."""
 
     def _split_scope(self, nodeid: str) -> str:

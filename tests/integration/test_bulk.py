@@ -10,6 +10,7 @@ from pymilvus import MilvusClient
 
 from indexer.index.collection import IndexWriter
 from indexer.index.collection.bulk import BulkLoad, _imported, bulk_load
+from indexer.index.collection.generation import GRPC_OPTIONS
 from indexer.index.embedding import Vectors
 from indexer.index.errors import IndexUnavailable
 from indexer.index.records import Chunk, Fingerprint
@@ -25,7 +26,7 @@ FINGERPRINT = Fingerprint(encoder=IDENTITY, chunker="c")
 
 @pytest.fixture
 def client(milvus_uri: str) -> Iterator[MilvusClient]:
-    client = MilvusClient(milvus_uri)
+    client = MilvusClient(milvus_uri, grpc_options=GRPC_OPTIONS)
     client.refresh_load = client.load_collection  # which Lite would be waited for in vain
     yield client
     client.close()

@@ -15,6 +15,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from indexer.index.collection import IndexWriter
+from indexer.index.collection.generation import GRPC_OPTIONS
 from indexer.index.collection.lease import LeaseRecord
 from indexer.index.settings import IndexSettings
 from tests.integration.crash_child import run_once
@@ -103,7 +104,7 @@ def killed_run(uri: str, knowledge_base: str, place: Path, size: int, at: int, a
 
 
 def let_the_lease_expire(uri: str, knowledge_base: str) -> None:
-    client = MilvusClient(uri)
+    client = MilvusClient(uri, grpc_options=GRPC_OPTIONS)
     try:
         for name in client.list_collections():
             if name.startswith(f"{knowledge_base}__lease_"):

@@ -10,6 +10,7 @@ from gateway.retrieval.options import Wanted
 from gateway.retrieval.retriever import Retriever
 from gateway.stages import Stages
 from indexer.index.collection import ForeignReader
+from indexer.index.collection.generation import GRPC_OPTIONS
 from indexer.index.embedding import Encoder
 from indexer.index.errors import FingerprintMismatch, IndexRefused, KnowledgeBaseMissing
 from indexer.index.settings import IndexSettings
@@ -27,7 +28,7 @@ def collection(
     request: pytest.FixtureRequest, index_settings: IndexSettings, encoder: Encoder
 ) -> Iterator[IndexSettings]:
     """As the seed example makes it: chunk, source, vector, and keys of Milvus' own."""
-    client = MilvusClient(index_settings.milvus_uri)
+    client = MilvusClient(index_settings.milvus_uri, grpc_options=GRPC_OPTIONS)
     schema = MilvusClient.create_schema(auto_id=True, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=encoder.identity.dimension)

@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 
 from indexer.index.attributes import columns, typed
 from indexer.index.collection import Generation, IndexReader, IndexWriter
-from indexer.index.collection.generation import schema
+from indexer.index.collection.generation import GRPC_OPTIONS, schema
 from indexer.index.collection.rows import Rows
 from indexer.index.embedding import Encoder
 from indexer.index.filters import equals
@@ -172,7 +172,7 @@ def chunk_of(key: str, tenant: str, attributes: dict[str, Any]) -> Chunk:
 @pytest.fixture(scope="module")
 def query(milvus_uri: str) -> Iterator[Callable[[str], set[str]]]:
     """Keys of the rows that an expression finds, in a collection as the indexer makes it."""
-    client = MilvusClient(milvus_uri)
+    client = MilvusClient(milvus_uri, grpc_options=GRPC_OPTIONS)
     generation = Generation("metadata_filters__g1", FINGERPRINT)
     index = client.prepare_index_params()
     index.add_index("dense", index_type="AUTOINDEX", metric_type="COSINE")

@@ -14,6 +14,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from indexer.index.collection import IndexReader, IndexWriter
+from indexer.index.collection.generation import GRPC_OPTIONS
 from indexer.index.embedding import Encoder
 from indexer.index.errors import KnowledgeBaseMissing
 from indexer.index.library import Attributes, Chunking, Library, Outcome, VectorStore
@@ -104,7 +105,7 @@ def outcome(library: Library, store: VectorStore, file_id: str) -> Outcome | Non
 
 
 def collections(milvus_uri: str, store: VectorStore) -> list[str]:
-    client = MilvusClient(milvus_uri)
+    client = MilvusClient(milvus_uri, grpc_options=GRPC_OPTIONS)
     try:
         return [name for name in client.list_collections() if name.startswith(store.id)]
     finally:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 import msgspec
 from prometheus_client import Counter
@@ -123,24 +124,29 @@ class SharedLedger:
         answered: asyncio.Future[Taken | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, answered))
         if len(self._sending) < MESSAGES:
-            task = asyncio.create_task(self._send())
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            self._sending.add(asyncio.create_task(self._send()))
         return answered
 
     async def _send(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-            try:
-                answers = await self._asked([entry for entry, _ in batch])
-            except Exception as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it
-                for _, answered in batch:
-                    if not answered.done():
-                        answered.set_exception(exc)
-            else:
-                for (_, answered), answer in zip(batch, answers, strict=True):
-                    if not answered.done():
-                        answered.set_result(answer)
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                await self._deliver(batch)
+        finally:
+            # Not in a callback, which comes later: what is put meanwhile would wait for nobody.
+            self._sending.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _deliver(self, batch: Sequence[tuple[Entry, asyncio.Future[Taken | None]]]) -> None:
+        try:
+            answers = await self._asked([entry for entry, _ in batch])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it
+            for _, answered in batch:
+                if not answered.done():
+                    answered.set_exception(exc)
+        else:
+            for (_, answered), answer in zip(batch, answers, strict=True):
+                if not answered.done():
+                    answered.set_result(answer)
 
     async def _asked(self, entries: list[Entry]) -> Sequence[Taken | None]:
         if self._is_away:  # it went while these waited

@@ -134,6 +134,16 @@ async def test_takes_that_come_at_once_go_in_few_messages(
     assert sum(map(len, elsewhere.asked)) == 100
 
 
+async def test_who_asks_in_the_moment_in_which_a_message_was_answered_is_answered_too(
+    shared: SharedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that came then waited for the next one: for ever, where none came."""
+    monkeypatch.setattr(shared_ledger, "MESSAGES", 1)
+    async with asyncio.timeout(5):
+        for at in range(100):
+            await shared.take(take(str(at), Charge("requests", 100, 1)))
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_a_limit_holds_in_each_process_while_the_shared_ledger_is_away(
     hangs: bool, shared: SharedLedger, elsewhere: Elsewhere, caplog: pytest.LogCaptureFixture

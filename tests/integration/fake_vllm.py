@@ -212,10 +212,15 @@ def _head(kind: str) -> Said:
     return {"id": f"cmpl-{next(_numbers)}", "object": kind, "created": 1, "model": MODEL}
 
 
+class _Server(ThreadingHTTPServer):
+    # Of five, which is the default, those that come at once lose some, and try again in seconds.
+    request_queue_size = 128
+
+
 @contextmanager
 def serving(handler: type[Handler] = Handler) -> Iterator[str]:
     """Base URL of a running one, /v1 included; it ends with the context."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

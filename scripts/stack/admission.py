@@ -6,7 +6,6 @@ its tokens, and gives back what it did not need, as every request does where all
 
 import argparse
 import asyncio
-import hashlib
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ import uvloop
 from gateway.access import machine_ledger
 from gateway.access.callers import Caller, Limits
 from gateway.access.keyring import Keyring
-from gateway.access.keys import Key
+from gateway.access.keys import Key, digest
 from gateway.access.ledger import Ledger
 from gateway.access.limits import Limiter
 from gateway.access.local_ledger import LocalLedger
@@ -84,7 +83,7 @@ def finding_a_key(requests: int) -> Cost:
     """What it costs to find a caller among KEYS."""
     tokens = [f"gs-{number}" for number in range(KEYS)]
     keyring = Keyring(
-        Key(name=each, tenant=each, sha256=hashlib.sha256(each.encode()).hexdigest(), created_at=0)
+        Key(name=each, tenant=each, sha256=digest(each.encode()).hex(), created_at=0)
         for each in tokens
     )
     sent = [

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from stack import models, servers
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -18,6 +19,13 @@ for name in [name for name in os.environ if name.startswith("GROUNDSERVE_")]:
     del os.environ[name]
 # Most tests are about other things than keys; those about keys switch it off.
 os.environ["GROUNDSERVE_OPEN_ACCESS"] = "true"
+
+# The same examples at every run, however slow the machine: what a change is told about it must not
+# depend on luck. Who looks for more has --hypothesis-profile=random.
+slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", slow, print_blob=True)
+settings.register_profile("repeatable", slow, derandomize=True)
+settings.load_profile("repeatable")
 
 
 class ByServers(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

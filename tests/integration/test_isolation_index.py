@@ -164,7 +164,7 @@ modes = st.sampled_from(MODES)
 nobodys = st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tenant=tenants, mode=modes, said=st.none() | filters(), text=ASKED)
 def test_a_search_finds_the_tenants_own_rows_that_match_and_all_of_them(
     reading: Reading, tenant: str, mode: SearchMode, said: dict[str, Any] | None, text: str
@@ -180,7 +180,7 @@ def test_a_search_finds_the_tenants_own_rows_that_match_and_all_of_them(
     assert {hit.text.rpartition("told by ")[2] for hit in found} <= {f"{TENANTS.index(tenant)}."}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(tenant=nobodys.filter(lambda name: name not in TENANTS), mode=modes)
 def test_a_tenant_that_has_nothing_finds_nothing(
     reading: Reading, tenant: str, mode: SearchMode
@@ -194,7 +194,7 @@ def test_a_tenant_that_has_nothing_finds_nothing(
     assert reading.ask(tenant, index.documents(generation, 100)) == []
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(asking=st.lists(st.tuples(tenants, modes), min_size=2, max_size=32))
 def test_tenants_that_ask_at_the_same_moment_each_find_their_own(
     reading: Reading, asking: list[tuple[str, SearchMode]]
@@ -206,7 +206,7 @@ def test_tenants_that_ask_at_the_same_moment_each_find_their_own(
         assert {hit.chunk_id for hit in hits} == {chunk.chunk_id for chunk in CHUNKS_OF[tenant]}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(asking=st.lists(st.tuples(tenants, modes, st.sampled_from([0, 2])), min_size=2, max_size=12))
 def test_everything_that_a_retrieval_tells_is_the_tenants_own(
     reading: Reading, asking: list[tuple[str, SearchMode, int]]
@@ -241,7 +241,7 @@ def _sentences(text: str) -> list[str]:
     return [f"{WORDS}{part}" for part in text.split(WORDS) if part.strip()]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tenant=tenants, other=tenants, distance=st.integers(0, 5), data=st.data())
 def test_neighbours_of_anybodys_hits_are_the_tenants_own(
     reading: Reading, tenant: str, other: str, distance: int, data: st.DataObject
@@ -263,7 +263,7 @@ def _hit(chunk: Chunk) -> Hit:
     return msgspec.convert(known | {"chunks": 1, "score": 0.5, "knowledge_base": ""}, Hit)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tenant=tenants, other=tenants, document=st.sampled_from(DOCUMENTS) | nobodys)
 def test_documents_are_listed_and_read_by_whose_they_are(
     reading: Reading, tenant: str, other: str, document: str
@@ -292,7 +292,7 @@ async def _text(index: TenantIndex, generation: Generation, document: DocumentEn
     return "".join([piece async for piece in index.texts(generation, document)])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(after=nobodys, tenant=tenants)
 def test_a_cursor_is_no_way_out(reading: Reading, after: str, tenant: str) -> None:
     listed = reading.ask(tenant, reading.index.documents(reading.generation, 100, after))

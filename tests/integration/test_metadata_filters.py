@@ -195,7 +195,7 @@ def query(milvus_uri: str) -> Iterator[Callable[[str], set[str]]]:
     client.close()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(said=filters(), tenant=st.sampled_from(TENANTS))
 def test_a_filter_finds_what_the_oracle_finds_of_the_tenant_alone(
     query: Callable[[str], set[str]], said: dict[str, Any], tenant: str

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chunking import Chunker, ChunkerSettings
@@ -71,7 +71,6 @@ def test_headings_with_the_same_words_are_numbered() -> None:
     ]
 
 
-@settings(deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(["a", "A", "a 1", "a-1", "b", "", "?", "a 1 1"]), max_size=12))
 def test_no_two_headings_have_one_anchor(headings: list[str]) -> None:
     found = slugs([(words, words) for words in headings])

@@ -178,13 +178,13 @@ async def assert_exactly_what_fits_is_sent(case: Case) -> None:
     assert (fitted.prompt is None) == (kept == 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases)
 async def test_exactly_what_fits_is_sent_in_order_and_what_is_left_out_is_said(case: Case) -> None:
     await assert_exactly_what_fits_is_sent(case)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases, st.integers(0, 12), st.integers(0, 2), st.booleans(), st.sampled_from([-1, 0, 1]))
 async def test_it_is_exact_to_the_token(
     case: Case, kept: int, forgotten: int, bare: bool, beyond: int

@@ -105,7 +105,7 @@ DOCUMENTS = st.lists(
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("unit", ["characters", "tokens"])
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 @given(
     with_headings=st.booleans(),
     text=DOCUMENTS,
@@ -160,7 +160,7 @@ def test_whatever_the_document_holds(
     assert left_out.translate(str.maketrans("", "", "-*_=~`|:>#+")).strip() == ""
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 @given(
     text=DOCUMENTS,
     size=st.sampled_from([64, 100, 512]),

@@ -12,7 +12,7 @@ from openai.types.responses.response_output_text import AnnotationFileCitation
 from gateway.citations import annotations, cited, context, file_citation
 from indexer.index.records import Hit
 
-repeatably = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+thorough = settings(max_examples=200)
 ANSWERS = st.lists(
     st.sampled_from(
         ["Grass ", "🦙", "é", "[1]", "[2, 9]", "【3】", "[0-2]", "`[1]`", '"', "\n", "[4]"]
@@ -160,7 +160,7 @@ def test_in_a_json_answer_only_strings_cite(hits: list[Hit]) -> None:
     assert annotations(answer, hits, is_json=True) == annotations(answer[:22], hits)
 
 
-@repeatably
+@thorough
 @given(answer=ANSWERS, count=st.integers(0, 3), is_json=st.booleans())
 def test_what_is_claimed_is_there_and_nothing_else_is_claimed(
     answer: str, count: int, is_json: bool

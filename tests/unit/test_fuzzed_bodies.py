@@ -186,7 +186,6 @@ def test_a_request_with_something_wrong_in_it_is_answered_in_shape_and_in_time(
 
     @settings(
         max_examples=60,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(st.lists(st.tuples(st.sampled_from(somewhere), VALUES), min_size=1, max_size=3))
@@ -201,7 +200,6 @@ def test_a_request_with_something_wrong_in_it_is_answered_in_shape_and_in_time(
 
     @settings(
         max_examples=25,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(st.sampled_from(somewhere), RAW)

@@ -330,7 +330,6 @@ def test_every_tenant_has_what_it_has_made_and_nothing_else(
         settings=settings(
             max_examples=15,
             stateful_step_count=30,
-            deadline=None,
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),

@@ -125,7 +125,7 @@ IN_A_KEY = st.fixed_dictionaries(
 )
 
 
-@examples(max_examples=60, deadline=None)
+@examples(max_examples=60)
 @given(
     st.binary()
     | JSON.map(lambda found: json.dumps(found).encode())

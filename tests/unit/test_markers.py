@@ -191,7 +191,7 @@ def test_in_json_only_strings_hold_markers(text: str, expected: list[str]) -> No
     assert [text[each.start : each.end] for each in markers_in_json(text)] == expected
 
 
-repeatably = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+thorough = settings(max_examples=200)
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -205,7 +205,7 @@ PIECES = st.lists(
 TEXTS = st.one_of(st.text(max_size=60), PIECES)
 
 
-@repeatably
+@thorough
 @given(TEXTS)
 def test_markers_lie_in_the_text_in_order_without_overlap(text: str) -> None:
     end = 0
@@ -216,7 +216,7 @@ def test_markers_lie_in_the_text_in_order_without_overlap(text: str) -> None:
         end = marker.end
 
 
-@repeatably
+@thorough
 @given(TEXTS)
 def test_no_marker_begins_in_code(text: str) -> None:
     code = CodeParts(text)
@@ -224,7 +224,7 @@ def test_no_marker_begins_in_code(text: str) -> None:
     assert not [marker for marker in markers(text) if marker.start in code]
 
 
-@repeatably
+@thorough
 @given(TEXTS, st.integers(0, 60))
 def test_every_number_is_named_or_astray(text: str, count: int) -> None:
     for marker in markers(text):
@@ -235,7 +235,7 @@ def test_every_number_is_named_or_astray(text: str, count: int) -> None:
         assert marker.stray(count) == len(written - set(named)) or not written
 
 
-@repeatably
+@thorough
 @given(TEXTS)
 def test_the_same_markers_are_found_in_a_text_and_in_its_json(text: str) -> None:
     encoded = msgspec.json.encode([text]).decode()
@@ -247,7 +247,7 @@ def test_the_same_markers_are_found_in_a_text_and_in_its_json(text: str) -> None
         assert piece == text[other.start : other.end]
 
 
-@repeatably
+@thorough
 @given(st.lists(TEXTS.filter(lambda text: "think" not in text), min_size=2, max_size=3))
 def test_a_sentence_with_a_marker_is_found_after_any_closed_paragraph(texts: list[str]) -> None:
     # What is open, such as a fence, or the item of a list, reaches into what comes after it.

@@ -51,7 +51,7 @@ def hosts_seen(url: str) -> set[str]:
     return {str(host).strip("[]").lower().removesuffix(".") for host in found}
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.sampled_from(["", "http://", "https://"]), URLS)
 @example("https://", "images.example")
 @example("https://", "images.example\\@evil.example/")

@@ -171,7 +171,7 @@ def test_a_document_cannot_say_what_begins_or_ends_a_message(
     assert rendered.replace("”", '"').count(token[1:]) >= 2  # it can still be read
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(HOSTILE), max_size=8).map("".join), st.sampled_from(["", "\n"]))
 def test_whatever_hostile_pieces_a_document_is_made_of_its_passage_is_one_and_data(
     hostile: str, end: str

@@ -70,7 +70,7 @@ def test_however_a_text_is_split_its_annotations_are_those_of_the_whole(
 ) -> None:
     grounding = msgspec.structs.replace(grounding, is_json=is_json)
 
-    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100)
     @given(pieces=PIECES, size=st.integers(1, 7))
     def check(pieces: list[str], size: int) -> None:
         text = "".join(pieces)

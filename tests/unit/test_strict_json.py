@@ -68,7 +68,7 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, inside), default=0) if isinstance(value, dict | list) else 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pairs_of(JSON))
 @example('{"a":1,"a":2}')
 @example('{"a":1,"\\u0061":2}')
@@ -83,7 +83,7 @@ def test_what_is_taken_is_what_every_reader_reads(text: str) -> None:
         assert read(content) == json.loads(content) == msgspec.json.decode(content)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON, st.integers(0, 8))
 @example('"[{"', 8)
 @example('["]", "[", "\\"["]', 5)

@@ -117,7 +117,7 @@ def refuse_compressed(request: AnyRequest) -> None:
     if coding not in ("", "identity"):
         raise Refused(
             f"The content encoding is {coding[:100]!r}: send the body as it is.",
-            415,
+            400,
             "unsupported_content_encoding",
         )
 

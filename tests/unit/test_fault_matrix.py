@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tests.integration.test_upstream_faults import FAULTS, Row
+from tests.integration.upstream_faults import FAULTS, Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "gateway" / "FAULTS.md").read_text()

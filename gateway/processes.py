@@ -17,6 +17,8 @@ FOLDER_PREFIX = "groundserve-"
 """What the name of a folder that they share begins with."""
 _MOST_OF_A_SOCKET = 107
 """Bytes of its path: Linux has 108 for it, with a zero at the end. See unix(7)."""
+_RANDOM = "12345678"
+"""As long as what tempfile puts behind a prefix."""
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -69,7 +71,8 @@ def check_temporary_folder() -> None:
         parent = tempfile.gettempdir()
     except FileNotFoundError as exc:
         raise NoSharedFolder("no folder for temporary files can be written: set TMPDIR") from exc
-    most = _MOST_OF_A_SOCKET - len(f"/{FOLDER_PREFIX}12345678/encoder.sock")
+    below = encoder_socket(Path(f"/{FOLDER_PREFIX}{_RANDOM}"))
+    most = _MOST_OF_A_SOCKET - len(str(below))
     if len(os.fsencode(parent)) > most:
         raise NoSharedFolder(
             f"the path {parent} is too long for sockets: set TMPDIR to one of {most} bytes at most"

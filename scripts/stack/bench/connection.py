@@ -39,6 +39,21 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write(request)
 
+    async def ask(self, request: bytes, patience_s: float) -> bytes:
+        """Send `request` and read the whole body. Raises TimeoutError."""
+        pieces: list[bytes] = []
+        ended = asyncio.get_running_loop().create_future()
+
+        def came(piece: bytes, is_end: bool) -> None:
+            pieces.append(piece)
+            if is_end and not ended.done():
+                ended.set_result(None)
+
+        self.send(request, came)
+        async with asyncio.timeout(patience_s):
+            await ended
+        return b"".join(pieces)
+
     def close(self) -> None:
         """Close it; nothing is told any more."""
         self._told = lambda *_: None

@@ -94,18 +94,10 @@ async def _check(port: int, path: str, ends: float, answers: Answers) -> None:
 
 async def _asked(port: int, request: bytes) -> tuple[int, float]:
     """The status of the answer, and the seconds until its end, connecting included."""
-    ended = asyncio.get_running_loop().create_future()
-
-    def came(_: bytes, is_end: bool) -> None:
-        if is_end and not ended.done():
-            ended.set_result(None)
-
     began = time.monotonic()
     connection = await Connection.open(HOST, port)
     try:
-        connection.send(request, came)
-        async with asyncio.timeout(PATIENCE_S):
-            await ended
+        await connection.ask(request, PATIENCE_S)
         return connection.status, time.monotonic() - began
     finally:
         connection.close()

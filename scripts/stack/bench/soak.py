@@ -124,18 +124,8 @@ class Soak:
         self, connection: Connection, kind: Kind, mark: int, patience_s: float, *, leaves: bool
     ) -> bool:
         """Ask once; whether the connection can be used again."""
-        body = bytearray()
-        ended = asyncio.get_running_loop().create_future()
-
-        def came(piece: bytes, is_end: bool) -> None:
-            body.extend(piece)
-            if is_end and not ended.done():
-                ended.set_result(None)
-
-        connection.send(post(kind.path, self._body(kind, mark)), came)
         try:
-            async with asyncio.timeout(patience_s):
-                await ended
+            body = await connection.ask(post(kind.path, self._body(kind, mark)), patience_s)
         except TimeoutError:
             if leaves:
                 self.counts.left += 1
@@ -145,9 +135,9 @@ class Soak:
         self.counts.answered += 1
         right = connection.status == 200
         if right and kind.is_chat:
-            right = wire.is_right(bytes(body), mark, stream=kind.stream)
+            right = wire.is_right(body, mark, stream=kind.stream)
         if not right:
-            self._is_wrong(f"{kind.name}: {connection.status} {bytes(body[-300:])!r}")
+            self._is_wrong(f"{kind.name}: {connection.status} {body[-300:]!r}")
         return connection.status != 0
 
     def _is_wrong(self, what: str) -> None:

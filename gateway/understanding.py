@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.access.limits import admission
 from gateway.access.request_guard import RequestGuard
 from gateway.conversation import Conversation
 from gateway.deadline import within
@@ -67,8 +68,13 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Usage(msgspec.Struct):
+    total_tokens: int = 0
+
+
 class _Completion(msgspec.Struct):
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
+    usage: _Usage | None = None
 
 
 class Understanding:
@@ -134,6 +140,8 @@ async def _lines(model: Loaded, body: bytes) -> list[str]:
         completion = msgspec.json.decode(await answer.read(), type=_Completion)
     finally:
         await answer.close()
+    if (limited := admission()) is not None and completion.usage is not None:
+        limited.used_besides(completion.usage.total_tokens)
     choice = completion.choices[0]
     lines = _THOUGHTS.sub("", choice.message.content or "").splitlines()
     return lines[:-1] if choice.finish_reason == "length" else lines

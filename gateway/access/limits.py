@@ -123,6 +123,7 @@ class Admission:
         self._prompt = 0
         self._charged = 0
         self._used: int | None = None
+        self._used_besides = 0
         self._standings: dict[str, Standing] = {}
 
     @property
@@ -166,6 +167,10 @@ class Admission:
         """So many tokens were really used."""
         self._used = tokens
 
+    def used_besides(self, tokens: int) -> None:
+        """So many more were used on the way to an answer; they count whatever becomes of it."""
+        self._used_besides += tokens
+
     def came(self, pieces: int) -> None:
         """An answer broke off after so many pieces, of a token or more each."""
         if self._used is None:
@@ -176,7 +181,7 @@ class Admission:
         used = self._used
         if used is None:
             used = 0 if failed else self._charged
-        difference = used - self._charged
+        difference = used + self._used_besides - self._charged
         settled = tuple((rule.key, difference) for rule in self._rules.tokens) if difference else ()
         slots = tuple(rule.key for rule in self._rules.slots)
         self._ledger.give(Give(self._lease, slots, self._second, settled))

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.limits import spend
 from gateway.citations import filename
 from gateway.errors import ModelNotFound, UpstreamFailure
 from gateway.models import Models
@@ -49,12 +50,13 @@ class StoreSearch:
         """OpenAI's page of results, best first; each is one chunk.
 
         A store without any file that is ready has none. Raises InvalidRequest, FilterInvalid,
-        VectorStoreNotFound, IndexFailure and LibraryUnavailable.
+        RateLimited, VectorStoreNotFound, IndexFailure and LibraryUnavailable.
         """
         with stages.measure("admit"):
             said = read(content, SearchStore)
             questions = queries_of(said.query)
             wanted = self._wanted_by(said)
+            await spend(content)
         with stages.measure("look"):
             is_published = await self._catalogue.is_published(store_id, anew=True)
         with stages.measure("rewrite"):

@@ -190,17 +190,38 @@ def test_without_tokens_the_next_request_is_refused_before_it_is_read(
     )
 
 
-def test_embeddings_and_reranking_count_as_well(serving: Any) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"model": "fake", "input": "some words"}),
+        ("/v1/rerank", {"model": "reranker", "query": "words", "documents": ["some", "words"]}),
+        ("/v1/vector_stores/groundserve/search", {"query": "some words"}),
+    ],
+)
+def test_what_no_model_answers_counts_as_well(
+    serving: Any, path: str, body: dict[str, Any]
+) -> None:
     headers = {"authorization": "Bearer anne"}
+    own = {"encoder_model": "fake", "reranker_model": "reranker", "reranker_url": "http://r/v1"}
+    with serving(anne={"tokens_per_minute": 1000}, **own) as client:
+        answer = client.post(path, json=body, headers=headers)
+
+    charged = 1000 - int(answer.headers["x-ratelimit-remaining-tokens"])
+    assert charged == len(answer.request.content) // 4
+
+
+def test_what_puts_a_question_anew_counts_as_well(serving: Any, upstream: FakeUpstream) -> None:
+    anew = WHOLE.replace(b"Grass", b"What do llamas eat?")
+    upstream.answers = [FakeAnswer([anew]), FakeAnswer([WHOLE])]
+    before = [*BODY["messages"], {"role": "assistant", "content": "Grass."}]  # type: ignore[misc]
+    messages = [*before, {"role": "user", "content": "And they?"}]
     with serving(anne={"tokens_per_minute": 1000}) as client:
-        for _ in range(50):
-            body = {"model": "default", "input": "some words"}
-            answer = client.post("/v1/embeddings", json=body, headers=headers)
-            if answer.status_code != 503:  # the model is loaded in a thread
-                break
-        assert answer.status_code in (200, 404)
-        charged = 1000 - int(answer.headers["x-ratelimit-remaining-tokens"])
-    assert charged == len(msgspec.json.encode(body)) // 4
+        answer = ask(client, messages=messages, retrieval={"enabled": True})
+        listed = client.get("/v1/models", headers={"authorization": "Bearer anne"})
+
+    assert answer.status_code == 200
+    assert [path for path, _ in upstream.posted] == ["/chat/completions"] * 2
+    assert listed.headers["x-ratelimit-remaining-tokens"] == str(1000 - 11 - 11)
 
 
 class _Hanging(FakeAnswer):

@@ -3,6 +3,9 @@
 Our own, since of purgatory, aiobreaker, pybreaker and circuitbreaker none lets a single request
 through when the time is over, none spreads that time, and each takes a request that was given up,
 because its client left, for a success or for a failure.
+
+A request can make a healthy server fail: by what is in it, or by how long its answer takes. So
+where several tenants ask, a row of failures of one of them closes the server to nobody.
 """
 
 import logging
@@ -12,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import Gauge
 
+from gateway.access.callers import tenant_or_nobody
 from gateway.errors import UpstreamRejected, UpstreamUnavailable
 from gateway.upstream import Upstream
 
@@ -23,6 +27,8 @@ STATE = Gauge(
 )
 CLOSED, HALF_OPEN, OPEN = range(3)
 _NOT_IMPLEMENTED = 501
+RECENT_S = 60.0
+"""For how long a tenant that asked is one of those that ask."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +52,10 @@ class Breaker:
         """In a row."""
         self._is_unreachable = True
         """Whether no connection came about in any of them."""
+        self._failing: set[str] = set()
+        """Whose requests they were."""
+        self._seen: dict[str, float] = {}
+        """When each tenant asked last."""
         self._state = CLOSED
         self._waits_until = 0.0
         """Nobody asks an open one before, and nobody else a half-open one."""
@@ -63,7 +73,12 @@ class Breaker:
         """Why it is not asked; empty where it is."""
         if self._state == CLOSED:
             return ""
-        return f"{self._server} failed {self._failures} times in a row: {self._reason}"
+        return f"{self._server} {self.failures}"
+
+    @property
+    def failures(self) -> str:
+        """What there was of them, for who need not know the server's name."""
+        return f"failed {self._failures} times in a row: {self._reason}"
 
     @property
     def waits_s(self) -> float:
@@ -76,9 +91,14 @@ class Breaker:
         Where the time of an open one is over, the request is the probe: others wait for its end,
         though not for longer than the server is left alone otherwise.
         """
+        self.wanted()
         if self._state != CLOSED:
             self._become(HALF_OPEN)
             self._waits_until = self._now() + self._open_s
+
+    def wanted(self) -> None:
+        """The caller would ask the server, whether it may or not."""
+        self._seen[tenant_or_nobody()] = self._now()
 
     def answers(self) -> None:
         """The first of an answer came: a probe needs no more, but the next failure counts."""
@@ -104,8 +124,11 @@ class Breaker:
         unconnected = isinstance(failure, UpstreamUnavailable) and not failure.is_connected
         self._is_unreachable = self._is_unreachable and unconnected
         self._failures += 1
+        self._failing.add(tenant_or_nobody())
         self._reason = str(failure or "it did not answer in time")
-        if self._state == HALF_OPEN or self._failures >= self._most_failures:
+        if self._may_be_of_a_tenant():
+            self.given_up()
+        elif self._state == HALF_OPEN or self._failures >= self._most_failures:
             # Spread, so that several gateways do not come back at the same moment.
             self._waits_until = self._now() + self._open_s * random.uniform(0.75, 1.25)  # nosec B311
             self._become(OPEN)
@@ -120,8 +143,19 @@ class Breaker:
         if self._failures and self._is_unreachable:
             self._reset()
 
+    def _may_be_of_a_tenant(self) -> bool:
+        """Whether nothing failed but what one tenant asked, and others ask as well."""
+        recent = self._now() - RECENT_S
+        others = (tenant for tenant, at in self._seen.items() if at >= recent)
+        return (
+            not self._is_unreachable
+            and len(self._failing) == 1
+            and any(tenant not in self._failing for tenant in others)
+        )
+
     def _reset(self) -> None:
         self._failures = 0
+        self._failing.clear()
         self._is_unreachable = True
         self._become(CLOSED)
 
@@ -156,8 +190,10 @@ class Breakers:
     def refusal(self, servers: Sequence[Upstream]) -> UpstreamUnavailable:
         """What to raise where none of `servers` may be asked."""
         breakers = [self.of(server) for server in servers]
+        for breaker in breakers:
+            breaker.wanted()
         return UpstreamUnavailable(
-            "; ".join(breaker.trouble for breaker in breakers),
+            "; ".join(dict.fromkeys(f"the model server {each.failures}" for each in breakers)),
             retry_after_s=min(breaker.waits_s for breaker in breakers),
         )
 

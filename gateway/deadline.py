@@ -36,10 +36,14 @@ class Ended(Protocol):
 class Deadline:
     """On the loop's clock, in seconds."""
 
-    __slots__ = ("_timer", "begins_by", "ends_by", "stage", "started")
+    __slots__ = ("_timer", "begins_by", "ends_by", "is_clients", "stage", "started")
 
-    def __init__(self, started: float, begins_by: float, ends_by: float) -> None:
+    def __init__(
+        self, started: float, begins_by: float, ends_by: float, *, is_clients: bool
+    ) -> None:
         self.started = started
+        self.is_clients = is_clients
+        """Whether the client gives up sooner than the gateway would."""
         self.begins_by = begins_by
         """A whole answer must be there then, or the first byte of a stream."""
         self.ends_by = ends_by
@@ -89,18 +93,22 @@ class Deadlines:
     def of(self, headers: Iterable[tuple[bytes, bytes]]) -> Deadline:
         """The deadline of a request that came just now. Raises InvalidRequest."""
         begin_s, end_s = self._begin_s, self._end_s
+        is_clients = False
         for name, value in headers:
             if name == _SDK:
-                begin_s = min(begin_s, _patience_s(value))
+                patience_s = _patience_s(value)
+                is_clients |= patience_s < self._begin_s
+                begin_s = min(begin_s, _before(patience_s))
             elif name == _HEADER:
                 asked_s = _seconds(value)
                 if not 0 < asked_s < math.inf:
                     raise InvalidRequest(
                         f"Invalid value for {HEADER!r}: it is no number of seconds above 0.", HEADER
                     )
+                is_clients |= asked_s < self._begin_s
                 begin_s, end_s = min(begin_s, asked_s), min(end_s, asked_s)
         now = asyncio.get_running_loop().time()
-        return Deadline(now, now + begin_s, now + end_s)
+        return Deadline(now, now + begin_s, now + end_s, is_clients=is_clients)
 
 
 @contextmanager
@@ -128,6 +136,15 @@ def left_s() -> float:
     return max(0.0, ours.begins_by - asyncio.get_running_loop().time())
 
 
+def had_its_time() -> bool:
+    """Whether the request was waited for as long as the gateway itself waits.
+
+    That a client gives up sooner says nothing about who is waited for.
+    """
+    ours = _DEADLINE.get()
+    return ours is not None and not ours.is_clients and left_s() <= 0
+
+
 def within(own_s: float, share: float = 1.0) -> float:
     """Seconds that a step with a time limit of its own may take: at most `share` of what is left.
 
@@ -137,10 +154,13 @@ def within(own_s: float, share: float = 1.0) -> float:
 
 
 def _patience_s(said: bytes) -> float:
-    """What a client that waits so long is to be answered within; infinite for anything else."""
+    """How long a client waits; infinite for what makes no sense."""
     patience_s = _seconds(said)
-    if not 0 < patience_s < math.inf:
-        return math.inf
+    return patience_s if 0 < patience_s < math.inf else math.inf
+
+
+def _before(patience_s: float) -> float:
+    """What a client that waits so long is to be answered within."""
     return patience_s - min(_AHEAD_S, patience_s * _AHEAD_SHARE)
 
 

@@ -18,7 +18,7 @@ from tenacity import (
 )
 
 from gateway.breaker import Breakers
-from gateway.deadline import left_s
+from gateway.deadline import had_its_time, left_s
 from gateway.errors import (
     UpstreamBroken,
     UpstreamFailure,
@@ -70,7 +70,7 @@ class Route(msgspec.Struct, frozen=True):
                 breaker.failed(exc)
                 raise
             except asyncio.CancelledError:
-                if left_s() <= 0:
+                if had_its_time():
                     breaker.failed()
                 else:
                     breaker.given_up()

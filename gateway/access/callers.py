@@ -57,6 +57,12 @@ def caller() -> Caller:
     return _CALLER.get()
 
 
+def tenant_or_nobody() -> str:
+    """The caller's tenant; empty for what the gateway does by itself."""
+    who = _CALLER.get(None)
+    return "" if who is None else who.tenant
+
+
 @contextmanager
 def acting_as(who: Caller) -> Iterator[None]:
     """Have `caller()` be `who` in this block, and in the tasks that it starts."""

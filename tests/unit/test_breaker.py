@@ -5,7 +5,8 @@ import logging
 import pytest
 from prometheus_client import REGISTRY
 
-from gateway.breaker import Breaker, Breakers
+from gateway.access.callers import Caller, acting_as
+from gateway.breaker import RECENT_S, Breaker, Breakers
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from tests.unit.conftest import Clock, FakeUpstream
 
@@ -187,9 +188,54 @@ def test_of_several_servers_each_has_its_own_and_all_reasons_are_told() -> None:
     fail(breakers.of(two), 1, REFUSED)
     refusal = breakers.refusal([one, two])
     assert str(refusal) == (
-        "http://one/ failed 1 times in a row: broke off; "
-        "http://two/ failed 1 times in a row: refused"
+        "the model server failed 1 times in a row: broke off; "
+        "the model server failed 1 times in a row: refused"
     )
     assert refusal.retry_after_s == pytest.approx(
         min(breakers.of(one).waits_s, breakers.of(two).waits_s), abs=0.1
     )
+
+
+def fail_of(tenant: str, breaker: Breaker, times: int) -> None:
+    with acting_as(Caller(name="k", tenant=tenant)):
+        fail(breaker, times, UpstreamRejected("died", 500))
+
+
+def test_what_one_tenant_makes_fail_closes_it_to_nobody_where_others_ask(
+    breaker: Breaker,
+) -> None:
+    with acting_as(Caller(name="k", tenant="b")):
+        breaker.asked()
+        breaker.succeeded()
+    fail_of("a", breaker, 10)
+    assert breaker.may_be_asked
+
+    fail_of("b", breaker, 1)
+    assert not breaker.may_be_asked, "now it fails for everybody"
+
+
+def test_a_tenant_that_is_alone_closes_it_until_another_has_asked(
+    breaker: Breaker, clock: Clock
+) -> None:
+    with acting_as(Caller(name="k", tenant="b")):
+        breaker.asked()
+        breaker.succeeded()
+    clock.now += RECENT_S + 1
+    fail_of("a", breaker, 3)
+    assert not breaker.may_be_asked
+    with acting_as(Caller(name="k", tenant="b")):
+        breaker.wanted()
+    clock.now += 1.25 * OPEN_S
+    fail_of("a", breaker, 1)
+
+    assert breaker.may_be_asked, "its probe leaves it to the next one"
+
+
+def test_a_server_that_cannot_be_reached_is_away_for_all(breaker: Breaker) -> None:
+    with acting_as(Caller(name="k", tenant="b")):
+        breaker.asked()
+        breaker.succeeded()
+    with acting_as(Caller(name="k", tenant="a")):
+        fail(breaker, 3, REFUSED)
+
+    assert not breaker.may_be_asked

@@ -5,7 +5,15 @@ import math
 
 import pytest
 
-from gateway.deadline import Deadline, Deadlines, ending_by, entered, left_s, within
+from gateway.deadline import (
+    Deadline,
+    Deadlines,
+    ending_by,
+    entered,
+    had_its_time,
+    left_s,
+    within,
+)
 from gateway.errors import DeadlineExceeded, GatewayFailure, InvalidRequest
 from gateway.stages import Stages
 
@@ -58,6 +66,28 @@ async def test_the_least_of_what_gateway_and_client_say_counts(
     assert seconds(Deadlines(600, 3600).of(headers)) == expected
 
 
+@pytest.mark.parametrize(
+    ("headers", "is_its_time"),
+    [
+        ([], True),
+        ([(OURS, b"7")], True),
+        ([(SDK, b"0.01")], True),
+        ([(SDK, b"0.009")], False),
+        ([(OURS, b"0.001")], False),
+        ([(SDK, b"9"), (OURS, b"0.001")], False),
+    ],
+)
+async def test_a_client_that_gives_up_sooner_is_told_from_a_server_that_is_late(
+    headers: list[tuple[bytes, bytes]], is_its_time: bool
+) -> None:
+    assert not had_its_time()
+    with ending_by(Deadlines(0.01, 3600).of(headers), Answer()):
+        assert not had_its_time()
+        await asyncio.sleep(0.05)
+        assert left_s() == 0
+        assert had_its_time() is is_its_time
+
+
 @pytest.mark.parametrize("said", [b"", b"0", b"-3", b"soon", b"inf", b"nan", b"\xff", b"1e999"])
 async def test_a_header_of_ours_that_makes_no_sense_is_refused(said: bytes) -> None:
     with pytest.raises(InvalidRequest, match="no number of seconds") as refused:
@@ -76,13 +106,14 @@ async def test_what_has_not_begun_is_ended_and_told_what_it_was_at() -> None:
 
 
 async def test_what_has_begun_goes_on_until_its_end_is_due() -> None:
-    answer = Answer(has_begun=True)
-    with ending_by(Deadlines(0.05, 0.15).of([]), answer):
+    early, due = Answer(has_begun=True), Answer(has_begun=True)
+    with ending_by(Deadlines(0.05, 3600).of([]), early):
         await asyncio.sleep(0.1)
-        assert answer.ended_by is None
-        await asyncio.sleep(0.1)
+    with ending_by(Deadlines(0.05, 0.1).of([]), due):
+        await asyncio.sleep(0.15)
 
-    assert answer.ended_by is not None
+    assert early.ended_by is None
+    assert due.ended_by is not None
 
 
 async def test_a_stream_that_may_take_less_than_a_whole_answer_is_ended_as_well() -> None:
@@ -106,11 +137,11 @@ async def test_what_is_answered_in_time_is_left_alone() -> None:
 
 
 async def test_a_step_gets_its_own_limit_or_what_is_left() -> None:
-    with ending_by(Deadlines(8, 3600).of([]), Answer()):
-        assert 7.9 < left_s() <= 8
+    with ending_by(Deadlines(8000, 36000).of([]), Answer()):
+        assert 7900 < left_s() <= 8000
         assert within(5) == 5
-        assert 7.9 < within(300) <= 8
-        assert 1.9 < within(5, share=0.25) <= 2
+        assert 7900 < within(30000) <= 8000
+        assert 1900 < within(5000, share=0.25) <= 2000
     assert left_s() == math.inf
     assert within(5, share=0.25) == 5
 
@@ -131,9 +162,9 @@ async def test_the_tasks_of_a_request_have_its_deadline_and_other_requests_their
         with ending_by(Deadlines(begin_s, 3600).of([]), Answer()):
             return await asyncio.create_task(left())
 
-    few, many = await asyncio.gather(request(5), request(50))
-    assert 4 < few <= 5
-    assert 49 < many <= 50
+    few, many = await asyncio.gather(request(500), request(3000))
+    assert 400 < few <= 500
+    assert 2900 < many <= 3000
 
 
 def test_a_stage_outside_of_a_request_is_nobodys() -> None:

@@ -53,8 +53,7 @@ class Health:
         return {part: reason for part, reason in zip(parts, reasons, strict=True) if reason}
 
     async def _vllm(self) -> None:
-        if not await self._models.refresh():
-            raise UpstreamUnavailable("the model server has no model loaded yet")
+        await self._models.until_served()
         if self._models.none_may_be_asked:
             raise UpstreamUnavailable("; ".join(self.troubles.values()))
 

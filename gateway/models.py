@@ -64,21 +64,30 @@ class Models:
 
     async def refresh(self) -> list[ServedModel]:
         """Ask every server now. Raises UpstreamFailure when none answers."""
-        failures: list[UpstreamFailure] = []
-
-        async def look(server: Upstream) -> None:
-            served: list[ServedModel] = []
-            try:
-                served = await server.models()
-                self._breakers.of(server).was_reached()
-            except UpstreamFailure as exc:
-                failures.append(exc)
-            self._remember(server, served)
-
-        await asyncio.gather(*map(look, self._servers))
+        looks = await asyncio.gather(*map(self._look, self._servers))
+        failures = [look for look in looks if isinstance(look, UpstreamFailure)]
         if len(failures) == len(self._servers):
             raise failures[0]
         return self.served
+
+    async def until_served(self) -> None:
+        """Wait for the first server that serves something now; another one may hang.
+
+        Raises UpstreamFailure where none does.
+        """
+        failure: UpstreamFailure | None = None
+        looks = [asyncio.create_task(self._look(server)) for server in self._servers]
+        try:
+            for ended in asyncio.as_completed(looks):
+                look = await ended
+                if isinstance(look, UpstreamFailure):
+                    failure = look
+                elif look:
+                    return
+        finally:
+            for each in looks:
+                each.cancel()
+        raise failure or UpstreamUnavailable("the model server has no model loaded yet")
 
     @property
     def served(self) -> list[ServedModel]:
@@ -167,6 +176,17 @@ class Models:
             with contextlib.suppress(UpstreamFailure):
                 await self.refresh()
             await asyncio.sleep(self._poll_interval_s)
+
+    async def _look(self, server: Upstream) -> list[ServedModel] | UpstreamFailure:
+        """What it serves, or why it does not tell."""
+        try:
+            served = await server.models()
+        except UpstreamFailure as exc:
+            self._remember(server, [])
+            return exc
+        self._breakers.of(server).was_reached()
+        self._remember(server, served)
+        return served
 
     async def _waited(self, wanted: str) -> None:
         """Until `wanted` is served, or every server says that it does not serve it.

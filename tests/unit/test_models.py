@@ -168,3 +168,33 @@ async def test_a_server_that_failed_is_to_be_asked_again_when_its_time_is_over(
     await asyncio.sleep(0.1)
     await models.refresh()
     assert not models.none_may_be_asked
+
+
+class Hanging(FakeUpstream):
+    """Does not say what it serves, as a process that is stopped."""
+
+    async def models(self) -> list[ServedModel]:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+
+async def test_a_server_that_hangs_is_not_waited_for_where_another_one_serves(
+    upstream: FakeUpstream,
+) -> None:
+    models = Models([Hanging(), upstream, FakeUpstream()], poll_interval_s=1)
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(10):
+        await models.until_served()
+
+    assert [model.id for model in models.served] == ["org/model-a"]
+    await asyncio.sleep(0)  # where the others end
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("failure", [None, UpstreamUnavailable("no model loaded yet")])
+async def test_where_no_server_serves_anything_the_reason_is_told(
+    upstream: FakeUpstream, failure: Exception | None
+) -> None:
+    upstream.served, upstream.failure = [], failure
+    with pytest.raises(UpstreamUnavailable, match="no model loaded yet"):
+        await Models([upstream, upstream], poll_interval_s=1).until_served()

@@ -140,7 +140,15 @@ class MachineLedger:
         async with self._connecting:  # what is held belongs to one connection
             if self._connection is None or self._connection.is_lost:
                 self._connection = await self._connected()
-        return await self._connection.ask(entries)
+            connection = self._connection
+        try:
+            return await connection.ask(entries)
+        except asyncio.CancelledError:
+            # It is silent for too long, and is told nothing until it answers again. What is held
+            # over this connection comes free with it, and what is in use still is renewed.
+            connection.is_lost = True
+            connection.close()
+            raise
 
     async def close(self) -> None:
         """Close the connection."""

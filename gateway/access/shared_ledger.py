@@ -139,12 +139,13 @@ class SharedLedger:
     async def _deliver(self, batch: Sequence[tuple[Entry, asyncio.Future[Taken | None]]]) -> None:
         try:
             answers = await self._asked([entry for entry, _ in batch])
+            given = list(zip(batch, answers, strict=True))
         except Exception as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it
             for _, answered in batch:
                 if not answered.done():
                     answered.set_exception(exc)
         else:
-            for (_, answered), answer in zip(batch, answers, strict=True):
+            for (_, answered), answer in given:
                 if not answered.done():
                     answered.set_result(answer)
 

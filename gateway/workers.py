@@ -29,7 +29,7 @@ from gateway import encoder_process
 from gateway.access import machine_ledger
 from gateway.access.keyring import configured_keyring
 from gateway.access.keys import KeysUnusable
-from gateway.draining import Draining
+from gateway.draining import GRACE_S, Draining
 from gateway.exchanges import Exchanges
 from gateway.processes import (
     FOLDER_PREFIX,
@@ -51,6 +51,8 @@ RESTART_S = 1.0
 """Least time between two starts of the encoder process."""
 END_S = 5.0
 """How long it may take to end."""
+AT_ONCE_S = 2.0
+"""How long a worker may take to end at once."""
 LOOK_S = 0.1
 """Between two looks at whether the workers have ended."""
 
@@ -89,7 +91,8 @@ def serve(settings: GatewaySettings) -> int:
             timeout_worker_healthcheck=HUNG_S,
         )
         encoder = _EncoderProcess(settings, folder, lifeline)
-        supervisor = _Supervisor(config, [config.bind_socket()], encoder, folder)
+        patience_s = settings.shutdown_delay_s + settings.drain_timeout_s + 2 * GRACE_S
+        supervisor = _Supervisor(config, [config.bind_socket()], encoder, folder, patience_s)
         try:
             supervisor.run()
         finally:
@@ -154,11 +157,18 @@ class _EncoderProcess:
 
 class _Supervisor(Multiprocess):
     def __init__(
-        self, config: ServerConfig, sockets: list[socket], encoder: _EncoderProcess, folder: Path
+        self,
+        config: ServerConfig,
+        sockets: list[socket],
+        encoder: _EncoderProcess,
+        folder: Path,
+        patience_s: float,
     ) -> None:
+        """Its workers end by themselves within `patience_s` of being told."""
         super().__init__(config, sockets)
         self._encoder = encoder
         self._folder = folder
+        self._patience_s = patience_s
         self.asked_by: list[signal.Signals] = []
         """The signals that asked for the end."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,12 +195,20 @@ class _Supervisor(Multiprocess):
             listening.close()
 
     def join_all(self) -> None:
-        """Wait until they have ended, which a second signal has them do at once."""
+        """Wait until they have ended, which a second signal has them do at once.
+
+        One that does neither, since it is stopped, is killed.
+        """
         told = 1
+        ends = time.monotonic() + self._patience_s
         while any(process.exitcode is None for process in self.processes):
             if len(self.asked_by) > told:
                 told = len(self.asked_by)
                 self._tell(signal.SIGQUIT)
+                ends = min(ends, time.monotonic() + AT_ONCE_S)
+            if time.monotonic() > ends:
+                _log.error("a worker did not end in time")
+                self._tell(signal.SIGKILL)
             for process in self.processes:
                 process.process.join(LOOK_S)
 

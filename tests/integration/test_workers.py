@@ -183,3 +183,20 @@ def test_nothing_outlives_a_gateway_that_is_killed(starting: Callable[[], Any]) 
 
         assert gone(running)
         assert list(gateway.folder.iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_worker_that_is_stopped_does_not_keep_a_gateway_from_ending(
+    starting: Callable[[], Any],
+) -> None:
+    with starting() as gateway:
+        running = children(gateway.pid)
+        os.kill(gateway.processes()["workers"][0], signal.SIGSTOP)
+        for _ in range(2):
+            gateway.server.process.terminate()
+            time.sleep(0.5)
+
+        # With the time that a supervisor needs to see that a worker hangs.
+        assert gateway.server.process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert gone(running)
+        assert list(gateway.folder.iterdir()) == []

@@ -14,8 +14,9 @@ from gateway.body import Body
 from gateway.citations import Grounding
 from gateway.errors import InvalidRequest
 from gateway.retrieval.options import RetrievalOptions, read_options
-from gateway.turns import Said
+from gateway.turns import Entry, Said, without
 
+MIN_TOKENS = "min_tokens"
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
@@ -118,6 +119,10 @@ class Conversation(ABC):
         """
         return []
 
+    def remembered(self, entries: Sequence[Entry], forgotten: int) -> list[Entry]:
+        """`entries`, one for each message, without those of the `forgotten` oldest exchanges."""
+        return without(entries, self.exchanges[:forgotten]) if forgotten else list(entries)
+
     @property
     def bounded(self) -> bool:
         """Whether the prompt is made of the text of messages and tools, and a template's own.
@@ -144,9 +149,15 @@ class Conversation(ABC):
     def answer_tokens(self, default: int) -> int:
         """How long the answer may get, in tokens: what the client said, or `default`."""
 
+    @property
+    def answers(self) -> int:
+        """How many are asked for."""
+        wanted: int = self.body.lenient("n", int, 1)
+        return max(1, wanted)
+
     def asked_tokens(self) -> Iterator[tuple[str, int]]:
         """Each field that says how long an answer may, or must, be. Raises InvalidRequest."""
-        for name in (*self.answer_fields, "min_tokens"):
+        for name in (*self.answer_fields, MIN_TOKENS):
             if (tokens := self.body.get(name, int | None)) is not None:
                 yield name, tokens
 

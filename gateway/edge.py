@@ -36,7 +36,7 @@ def error_response(request: Request[Any, Any, Any], failure: Exception) -> Respo
             failure = _refused(failure, request)
     row = verdict(failure)
     if row is INTERNAL:
-        _log.error("request failed: %s %s", request.method, request.url.path, exc_info=failure)
+        _log.error("request failed: %s %r", request.method, _path(request), exc_info=failure)
     elif row.status >= 500:
         _log.warning("answered %d: %s", row.status, failure)
     if row.status == 401:
@@ -100,6 +100,11 @@ def _request_id(scope: Scope) -> str:
     return str(state["request_id"])
 
 
+def _path(request: Request[Any, Any, Any]) -> str:
+    """Not out of its URL, which cannot be made of any host that a client may name."""
+    return request.scope["path"]
+
+
 def _is_anthropics(scope: Scope) -> bool:
     """Whether a request is for the API of Anthropic, which has error bodies of its own."""
     return scope["path"].startswith(_ANTHROPICS)
@@ -109,5 +114,5 @@ def _refused(failure: HTTPException, request: Request[Any, Any, Any]) -> Refused
     """What Litestar refuses by itself: unknown paths and methods, bodies that are too long."""
     message = failure.detail
     if failure.status_code == 404:
-        message = f"There is nothing at {request.method} {request.url.path}."
+        message = f"There is nothing at {request.method} {_path(request)}."
     return Refused(message, failure.status_code, _CODES.get(failure.status_code))

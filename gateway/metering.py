@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.access.limits import BYTES_A_TOKEN, Admission, admission
 from gateway.budget import likely_tokens as careful_tokens
-from gateway.conversation import Conversation
+from gateway.conversation import MIN_TOKENS, Conversation
 from gateway.events import DATA, NO_SENSE, Blocks
 
 _END = b"\n\n"
@@ -133,15 +133,18 @@ async def charged(conversation: Conversation, usual_answer: int) -> Meter | None
     limited = admission()
     if limited is None or not conversation.answer_fields:
         return None
+    if not limited.is_metered and limited.answer_tokens is None:
+        return None
+    asked = list(conversation.asked_tokens())
     if limited.answer_tokens is not None:
-        for name, tokens in conversation.asked_tokens():
+        for name, tokens in asked:
             limited.check_answer(name, tokens)
         usual_answer = min(usual_answer, limited.answer_tokens)
     if not limited.is_metered:
         return None
-    answers = max(1, conversation.body.lenient("n", int, 1))
+    longest = max(conversation.answer_tokens(usual_answer), dict(asked).get(MIN_TOKENS, 0))
     prompt = sum(map(likely_tokens, conversation.body.fields.values()))
-    await limited.spend(prompt, answers * conversation.answer_tokens(usual_answer))
+    await limited.spend(prompt, conversation.answers * longest)
     return Meter(limited, hides_usage=conversation.ask_for_usage())
 
 

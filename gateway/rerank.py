@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from gateway.access.limits import spend
+from gateway.access.limits import BYTES_A_TOKEN, admission, spend
 from gateway.body import Body
 from gateway.errors import InvalidRequest, ModelNotFound, UpstreamBroken, UpstreamRejected
 from gateway.own_models import OwnModel
@@ -95,6 +95,9 @@ class Ranking:
         self._model.check(request.model)
         with stages.measure("rerank"):
             scores = await self._scores(self._reranker, request)
+        if (limited := admission()) is not None:
+            again = (len(request.documents) - 1) * len(request.query)
+            limited.used_besides(again // BYTES_A_TOKEN)  # it is read with each document
         return msgspec.json.encode(self._ranking(request, scores))
 
     async def _scores(self, reranker: Reranker, request: RerankRequest) -> list[float]:

@@ -39,7 +39,8 @@ class RequestGuard:
         fields = body.fields
         fields.pop("request_id", None)
         _check_transfers(body)
-        if not body.is_absent("priority") and body.lenient("priority", int, 0) < 0:
+        # Strictly a number: vLLM takes "-5" and -5.0 for one as well.
+        if (body.get("priority", int | None) or 0) < 0:
             raise InvalidRequest(
                 "Invalid value for 'priority': below 0 it would go before everybody else's.",
                 "priority",

@@ -80,6 +80,13 @@ class CompletionRequest(Conversation):
         """The beginning of the prompt."""
         return self.body.raw("prompt")[:_OPENING_BYTES]
 
+    @property
+    def answers(self) -> int:
+        """How many are asked for: so many for each of several prompts."""
+        prompts: list[Any] = self.body.lenient("prompt", list[Any], [])
+        several = [each for each in prompts if isinstance(each, str | list)]
+        return super().answers * max(1, len(several))
+
     def answer_tokens(self, default: int) -> int:  # noqa: ARG002  # this API has one of its own
         """How long the answer may get, in tokens."""
         most: int = self.body.lenient("max_tokens", int, MAX_TOKENS)

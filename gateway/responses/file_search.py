@@ -1,6 +1,5 @@
 """The `file_search` tool: what it says about retrieval, and its call in an answer."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from indexer.index.metadata_filters import parse_filter
 from indexer.index.records import Hit
 
 FILE_SEARCH = "file_search"
+_CHOSEN = "tool_choice.tools"
 
 Weight = Annotated[float, msgspec.Meta(ge=0)]
 
@@ -169,8 +169,10 @@ def _share(weights: HybridSearch, name: str) -> float:
 
 
 def _allowed(choice: dict[str, Any]) -> tuple[bool, Any]:
-    """The same of a choice that names the tools that may be used."""
-    tools: Sequence[Any] = choice.get("tools") or ()
+    """The same of a choice that names the tools that may be used. Raises InvalidRequest."""
+    tools = choice.get("tools")
+    if not isinstance(tools, list):
+        raise InvalidRequest(f"Invalid value for {_CHOSEN!r}: it is no list.", _CHOSEN)
     left = [
         tool for tool in tools if not (isinstance(tool, dict) and tool.get("type") == FILE_SEARCH)
     ]

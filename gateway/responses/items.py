@@ -134,7 +134,8 @@ def _as_message(item: Item) -> dict[str, Any] | None:
             "content": _as_content(item.output),
         }
     if item.type == "reasoning":
-        thoughts = [text_of_part(part) for part in (item.content or item.summary or ())]
+        said = item.content or item.summary
+        thoughts = [text_of_part(part) for part in (said if isinstance(said, list) else ())]
         return {"role": "assistant", "reasoning": next(filter(None, thoughts), "")}
     return None
 

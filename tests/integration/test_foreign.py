@@ -53,12 +53,12 @@ def collection(
 
 
 def _retriever(
-    settings: IndexSettings, encoder: Encoder, fields: dict[str, str]
+    settings: IndexSettings, encoder: Encoder, fields: dict[str, str], tenant: str = "default"
 ) -> AbstractAsyncContextManager[Retriever]:
     return searching(
         ForeignReader(settings, fields),
         lambda: encoder,
-        tenant="default",
+        tenant=tenant,
         knowledge_base=settings.knowledge_base,
     )
 
@@ -81,6 +81,16 @@ async def test_the_seed_examples_own_collection_is_searched(
     [vector] = encoder.encode_passages([best.text])
     assert best.score == pytest.approx(float(query @ vector), abs=1e-4)
     assert 0 <= other.score < best.score <= 1
+
+
+@pytest.mark.anyio
+async def test_rows_that_do_not_say_whose_they_are_are_not_everybodys(
+    collection: IndexSettings, encoder: Encoder
+) -> None:
+    async with _retriever(collection, encoder, FIELDS, tenant="mallory") as retriever:
+        found = await retriever.retrieve(["orbit", "llamas"], Wanted(limit=2), Stages())
+
+    assert found.hits == []
 
 
 @pytest.mark.anyio

@@ -105,9 +105,16 @@ def failure_of(name: str) -> Exception:
     return CLASSES[name]("the reason")
 
 
-def answered(failure: Exception) -> tuple[int | None, dict[str, str], dict[str, Any]]:
+def answered(
+    failure: Exception, host: bytes = b"test"
+) -> tuple[int | None, dict[str, str], dict[str, Any]]:
     """Status, headers and the inside of the error body of a whole response."""
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "headers": [(b"host", host)],
+    }
     request: Request[Any, Any, Any] = Request(scope)  # type: ignore[arg-type]
     response = error_response(request, failure)
     body = msgspec.json.decode(response.content, type=dict[str, dict[str, Any]])
@@ -220,7 +227,7 @@ def test_an_unexpected_error_tells_clients_nothing_of_its_text_and_the_log_all(
     assert (status, error["code"], error["type"]) == (500, "internal_error", "server_error")
     assert "secret" not in str(error) + str(headers)
     assert "secret" in caplog.text
-    assert "POST /v1/chat/completions" in caplog.text
+    assert "POST '/v1/chat/completions'" in caplog.text
 
 
 def test_an_internal_error_of_litestar_tells_clients_nothing_of_its_text() -> None:
@@ -258,6 +265,12 @@ def test_what_litestar_refuses_has_openais_shape_too(
         "code": code,
     }
     assert headers.get("allow") == (refusal.headers or {}).get("allow")
+
+
+@pytest.mark.parametrize("host", [b"a:99999999", b"a:bc", b"[", b"\xff"])
+def test_a_host_that_is_none_is_no_reason_for_another_answer(host: bytes) -> None:
+    for failure in (NotFoundException("gone"), RuntimeError("secret")):
+        assert answered(failure, host) == answered(failure)
 
 
 def test_an_error_event_is_one_event_with_the_same_body() -> None:

@@ -237,6 +237,10 @@ def asked(dialect: type[Conversation], body: dict[str, Any]) -> Conversation:
         (ChatRequest, CHAT | {"max_tokens": 50}, 150, 170),
         (ChatRequest, CHAT | {"max_completion_tokens": 50, "n": 3}, 250, 275),
         (CompletionRequest, COMPLETION, 116, 125),
+        (CompletionRequest, COMPLETION | {"prompt": ["x" * 200] * 2, "n": 3}, 196, 205),
+        (CompletionRequest, COMPLETION | {"prompt": [[1, 2], [3]], "max_tokens": 40}, 80, 90),
+        (CompletionRequest, COMPLETION | {"prompt": [1, 2, 3], "max_tokens": 40}, 40, 46),
+        (ChatRequest, CHAT | {"max_completion_tokens": 1, "min_tokens": 50}, 150, 170),
         (ResponsesRequest, RESPONSE | {"max_output_tokens": 50}, 150, 160),
         (MessagesRequest, MESSAGE, 130, 150),
     ],
@@ -249,6 +253,22 @@ async def test_a_request_is_charged_for_its_prompt_and_the_answer_that_it_asks_f
         assert await charged(asked(dialect, body), 256) is not None
 
     assert least <= await used(admission) <= most
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        (ChatRequest, CHAT | {"max_tokens": "100000"}),
+        (CompletionRequest, COMPLETION | {"max_tokens": "100000"}),
+        (ResponsesRequest, RESPONSE | {"max_output_tokens": "100000"}),
+        (MessagesRequest, MESSAGE | {"max_tokens": 1e5}),
+    ],
+)
+async def test_a_length_that_the_charge_would_not_see_is_refused(
+    dialect: type[Conversation], body: dict[str, Any]
+) -> None:
+    with under(await limited(tokens_per_minute=TOKENS)), pytest.raises(InvalidRequest):
+        await charged(asked(dialect, body), 256)
 
 
 async def test_an_image_is_not_charged_by_its_bytes() -> None:

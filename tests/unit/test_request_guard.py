@@ -41,10 +41,16 @@ def test_the_id_of_a_request_is_not_the_clients_choice() -> None:
         ({"vllm_xargs": {"kv_transfer_params": "x"}}, "vllm_xargs.kv_transfer_params"),
         ({"vllm_xargs": {"a": 1, "ec_transfer_params": 1}}, "vllm_xargs.ec_transfer_params"),
         ({"priority": -1}, "priority"),
+        ({"priority": "-5"}, "priority"),
+        ({"priority": -5.5}, "priority"),
+        (b'{"priority": -5e0}', "priority"),
+        (b'{"priority": -5.0}', "priority"),
         ({"cache_salt": 7}, "cache_salt"),
     ],
 )
-def test_what_reaches_for_others_is_refused_by_its_name(said: dict[str, Any], param: str) -> None:
+def test_what_reaches_for_others_is_refused_by_its_name(
+    said: dict[str, Any] | bytes, param: str
+) -> None:
     with pytest.raises(InvalidRequest) as failure:
         sent(said)
 

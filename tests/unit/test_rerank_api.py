@@ -35,7 +35,7 @@ class ShortestFirst:
     def check(self) -> None:
         pass
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+    async def scores(self, question: str, passages: Sequence[str], *_: object) -> list[float]:
         self.asked.append((question, list(passages)))
         if self.failure is not None:
             raise self.failure
@@ -218,3 +218,15 @@ def test_an_answer_tells_how_long_it_took(client: Client) -> None:
 
     assert response.headers["server-timing"].startswith("rerank;dur=")
     assert response.headers["content-type"] == "application/json"
+
+
+def test_a_query_is_charged_for_with_each_document(
+    gateway: Gateway, reranker: ShortestFirst
+) -> None:
+    client = gateway(reranker, reranker_model="org/reranker", tokens_per_minute=100_000)
+    body = REQUEST | {"query": "q" * 400, "documents": ["d"] * 50}
+    charged = len(client.post("/v1/rerank", json=body).request.content) // 4
+    listed = client.get("/v1/models")
+
+    used = 100_000 - int(listed.headers["x-ratelimit-remaining-tokens"])
+    assert used == charged + 49 * 100

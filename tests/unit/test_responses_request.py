@@ -207,6 +207,22 @@ def test_the_choice_of_tools_decides_whether_is_searched(
     assert {"tools", "tool_choice"}.isdisjoint(sent(alone))
 
 
+@pytest.mark.parametrize("tools", [5, True, "x", {}, None])
+def test_a_choice_of_tools_that_is_no_list_is_refused(tools: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        asked(tools=[SEARCH, FUNCTION], tool_choice={"type": "allowed_tools", "tools": tools})
+
+    assert refused.value.param == "tool_choice.tools"
+
+
+@pytest.mark.parametrize("said", [{"content": 5}, {"summary": 5}, {"content": True}])
+def test_thoughts_that_are_no_list_are_none(said: dict[str, Any]) -> None:
+    request = asked(input=[{"type": "reasoning", **said}, {"role": "user", "content": "Llamas?"}])
+
+    [thoughts, _] = request.messages()
+    assert msgspec.json.decode(thoughts) == {"role": "assistant", "reasoning": ""}
+
+
 def test_the_tool_says_where_and_how_is_searched() -> None:
     tool = SEARCH | {
         "max_num_results": 7,

@@ -28,6 +28,8 @@ class ForeignReader(IndexReader):
     def __init__(self, settings: IndexSettings, fields: Mapping[str, str]) -> None:
         """`fields` maps `foreign_fields.FIELDS` to the collection's own."""
         super().__init__(settings)
+        self._tenant = settings.tenant
+        """Whose all rows are where none says whose it is."""
         self._fields = fields
         self._key = ""
         self._metric = ""
@@ -68,6 +70,8 @@ class ForeignReader(IndexReader):
         if search.where:
             raise IndexRefused(f"collection {generation.collection!r} has no declared attributes")
         tenant = self._fields.get("tenant")
+        if tenant is None and search.tenant != self._tenant:
+            return [[] for _ in queries]
         wanted = [name for name in self._fields.values() if name != self._fields["vector"]]
         async with answered_within(self._timeout_s):
             found = await self._client.search(

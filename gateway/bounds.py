@@ -3,23 +3,26 @@
 Fields are known by their names. What they mean, and whether they may stand there, others say.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.errors import InvalidRequest
-from gateway.media import Media, parsed_hosts
+from gateway.media import WITH_PARTS, Media, parsed_hosts
 from gateway.settings.bounds import REFUSED_FIELDS, BoundsSettings
 from gateway.settings.lists import listed
 from gateway.strict_json import strict
 
-_PARTS = ("content", "output", "tool_calls")
+_MESSAGES = ("messages", "input", "previous_input_messages")
+_INSTRUCTIONS = ("system", "instructions")
+_PARTS = (*WITH_PARTS, "tool_calls")
 _TEXTS = (
-    *("messages", "input", "previous_input_messages", "system", "instructions"),
+    *(*_MESSAGES, *_INSTRUCTIONS),
     *("prompt", "suffix", "query", "documents"),
 )
+_WITH_TEXTS = ("content", "text", "output", "thinking")
 _TEMPLATES_OWN = ("chat_template", "tokenize")
 """Arguments of what renders a prompt, which are no variables of a template."""
 
@@ -36,8 +39,6 @@ class Bounds:
         tokens = partial(_check_length, settings.max_logit_bias)
         grammar = partial(_check_bytes, settings.max_grammar_bytes)
         self._checks: dict[str, Check] = {
-            **dict.fromkeys(("messages", "input", "previous_input_messages"), self._check_messages),
-            **dict.fromkeys(("system", "instructions"), self._check_parts),
             **dict.fromkeys(("n", "best_of"), self._check_choices),
             **dict.fromkeys(("stop", "stop_sequences", "bad_words"), self._check_stops),
             **dict.fromkeys(("logprobs", "top_logprobs", "prompt_logprobs"), self._check_logprobs),
@@ -56,7 +57,9 @@ class Bounds:
             content,
             most_nested=self._most.max_nesting,
             most_whitespace_bytes=self._most.max_whitespace_bytes,
+            most_objects=self._most.max_objects,
         )
+        self._check_parts(said)
         for name, value in said.items():
             if (check := self._checks.get(name)) is not None:
                 check(value, name)
@@ -65,24 +68,35 @@ class Bounds:
         if len(content) > self._most.max_text_chars:
             self._check_text(said)
 
-    def _check_messages(self, said: Any, name: str) -> None:
-        if not isinstance(said, list) or not said or not isinstance(said[0], dict):
-            return  # one text, or texts or tokens to embed
-        _check_length(self._most.max_messages, said, name)
-        for at, message in enumerate(said):
-            # What is text alone, which most are, has nothing to look after.
-            if not isinstance(message, dict) or len(message) > 2 or not _is_said(message):
-                self._check_parts(message, f"{name}[{at}]")
+    def _check_parts(self, said: dict[str, Any]) -> None:
+        most, parts = self._most.max_parts, 0
+        for place, entry in self._entries(said):
+            if isinstance(entry, dict):
+                for name in _PARTS:
+                    _check_length(self._most.max_content_parts, entry.get(name), f"{place}.{name}")
+            parts += _parts(entry, most - parts)
+            if parts > most:
+                raise _too_much(place, f"with it the request has more than {most} parts")
+            self._media.check(entry, place)
 
-    def _check_parts(self, said: Any, place: str) -> None:
-        if isinstance(said, dict):
-            for name in _PARTS:
-                _check_length(self._most.max_content_parts, said.get(name), f"{place}.{name}")
-        self._media.check(said, place)
+    def _entries(self, said: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        """What may have parts, messages and instructions, and where it stands."""
+        for name in _MESSAGES:
+            messages = said.get(name)
+            if not isinstance(messages, list) or not isinstance(next(iter(messages), None), dict):
+                continue  # one text, or texts or tokens to embed
+            _check_length(self._most.max_messages, messages, name)
+            for at, message in enumerate(messages):
+                # What is text alone, which most are, has nothing to look after.
+                if not isinstance(message, dict) or len(message) > 2 or not _is_said(message):
+                    yield f"{name}[{at}]", message
+        for name in _INSTRUCTIONS:
+            if isinstance(said.get(name), dict | list):
+                yield name, said[name]
 
     def _check_choices(self, said: Any, name: str) -> None:
-        if isinstance(said, int | float) and said > self._most.max_choices:
-            raise _too_much(name, f"it is above {self._most.max_choices}")
+        if said is not None and not (_is_number(said) and said <= self._most.max_choices):
+            raise _too_much(name, f"it is no number up to {self._most.max_choices}")
 
     def _check_prompts(self, said: dict[str, Any]) -> None:
         """Texts, or token ids; each is answered `n` times."""
@@ -103,7 +117,7 @@ class Bounds:
 
     def _check_logprobs(self, said: Any, name: str) -> None:
         # vLLM takes -1 for every token that there is.
-        if isinstance(said, int | float) and not 0 <= said <= self._most.max_logprobs:
+        if said is not None and not (_is_number(said) and 0 <= said <= self._most.max_logprobs):
             raise _too_much(name, f"it is no number from 0 to {self._most.max_logprobs}")
 
     def _check_tools(self, said: Any, name: str) -> None:
@@ -120,6 +134,11 @@ class Bounds:
             chars += _chars(said.get(name))
             if chars > most:
                 raise _too_much(name, f"the request has more than {most} characters of text")
+
+
+def _is_number(said: Any) -> bool:
+    """Whether it is one, true and false included: vLLM takes the digits in a text for one, too."""
+    return isinstance(said, int | float)
 
 
 def _is_said(message: dict[str, Any]) -> bool:
@@ -151,16 +170,42 @@ def _refuse(_: Any, name: str) -> None:
     )
 
 
+def _parts(said: Any, most: int) -> int:
+    """How many parts there are in a message or in instructions, parts of parts included.
+
+    Stops above `most`.
+    """
+    parts = 0
+    left = [said]
+    while left and parts <= most:
+        each = left.pop()
+        if isinstance(each, list):
+            parts += len(each)
+            left += each if parts <= most else ()
+        elif isinstance(each, dict):
+            inside = [each[name] for name in _PARTS if name in each]
+            parts += sum(isinstance(part, dict) for part in inside)
+            left += inside
+    return parts
+
+
 def _chars(said: Any) -> int:
     """Characters of text in messages, parts, or lists of texts; data of images is none."""
-    if isinstance(said, str):
-        return len(said)
-    inside: Iterable[Any] = ()
-    if isinstance(said, dict):
-        inside = [said.get(name) for name in ("content", "text", "output", "thinking")]
-    elif isinstance(said, list):
-        inside = said
-    return sum(_chars(each) for each in inside if not isinstance(each, int | float))
+    chars = 0
+    left = [said]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            each = [each[name] for name in _WITH_TEXTS if name in each]
+        elif not isinstance(each, list):
+            each = [each]
+        kinds = {*map(type, each)}  # there may be millions, of token ids
+        if str in kinds:
+            texts = each if kinds == {str} else [text for text in each if isinstance(text, str)]
+            chars += sum(map(len, texts))
+        if not kinds.isdisjoint((dict, list)):
+            left += [inside for inside in each if isinstance(inside, dict | list)]
+    return chars
 
 
 def _too_much(name: str, reason: str) -> InvalidRequest:

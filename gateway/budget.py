@@ -23,6 +23,7 @@ from gateway.errors import (
 from gateway.models import Loaded
 from gateway.prompt import PromptTemplate
 from indexer.index.records import Hit
+from indexer.index.stream_safe import stream_safe
 
 _LEAST_ANSWER = 1
 """Tokens that vLLM must be able to write; without them it refuses a prompt."""
@@ -30,7 +31,9 @@ _TEMPLATE_TOKENS = 2048
 """More than any chat template known to us adds to messages: some have a system prompt of 1,200."""
 _INLINE_FILE = re.compile(rb"data:[\w.+/-]*;base64,[A-Za-z0-9+/=\\]*")
 _FILE_TOKENS = 1000
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+_BEYOND_ASCII = bytes(range(128, 256))
+_NFC_LONGER = 3
+"""Times as many bytes as NFC may make of a text (Unicode Standard Annex #15, section 11)."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,12 +83,13 @@ class Budget:
             forgotten = await self._least_forgotten(trial, conversation, room)
             kept = await trial.most_hits(forgotten, room) if forgotten else 0
         self._say_once(trial.failure)
+        left = conversation.exchanges[:forgotten] if forgotten else []
         return Fitted(
             hits[:kept],
             trial.prompt(kept),
             forgotten,
             len(hits) - kept,
-            sum(map(len, conversation.exchanges[:forgotten])),
+            sum(map(len, left)),
             trial.counted(kept, forgotten),
         )
 
@@ -154,8 +158,9 @@ class _Trial:
     async def fits(self, kept: int, room: int, forgotten: int) -> bool:
         """Whether the best `kept` hits, without the oldest exchanges, leave `room` tokens free."""
         if self.max_model_len is not None and self._conversation.bounded:
-            most = most_tokens(self._messages(kept, forgotten), self._conversation.tools)
-            if most + room <= self.max_model_len:
+            free = self.max_model_len - room
+            messages = self._messages(kept, forgotten)
+            if most_tokens(messages, self._conversation.tools, free) <= free:
                 return True
         tokens = await self.tokens(kept, forgotten)
         return self.max_model_len is None or tokens + room <= self.max_model_len
@@ -189,12 +194,15 @@ class _Trial:
         return self._conversation.messages(self.prompt(kept), forgotten)
 
 
-def most_tokens(messages: Sequence[msgspec.Raw], tools: bytes) -> int:
+def most_tokens(messages: Sequence[msgspec.Raw], tools: bytes, enough: float = math.inf) -> int:
     """More tokens than any tokenizer makes of these, with any chat template known to us.
 
-    Byte-level BPE makes no more tokens than bytes. Tools count twice: templates indent them.
+    Byte-level BPE makes no more tokens than bytes. Tools count twice: templates indent them. Where
+    there are more than `enough`, how many more is not looked at.
     """
-    return sum(map(_most_bytes, [*messages, tools, tools])) + _TEMPLATE_TOKENS
+    parts = [bytes(part) for part in (*messages, tools, tools)]
+    least = sum(map(len, parts)) + _TEMPLATE_TOKENS
+    return least if least > enough else sum(map(_most_bytes, parts)) + _TEMPLATE_TOKENS
 
 
 def likely_tokens(messages: Sequence[msgspec.Raw], tools: bytes) -> int:
@@ -202,17 +210,19 @@ def likely_tokens(messages: Sequence[msgspec.Raw], tools: bytes) -> int:
     tokens = 0.0
     for part in (*messages, tools):
         text, files = _INLINE_FILE.subn(b"", bytes(part))
-        others = len(_BEYOND_ASCII.findall(text))
+        others = len(text) - len(text.translate(None, _BEYOND_ASCII))
         tokens += (len(text) - others) / 3 + others / 1.5 + files * _FILE_TOKENS
     return math.ceil(tokens)
 
 
-def _most_bytes(part: msgspec.Raw | bytes) -> int:
-    raw = bytes(part)
+def _most_bytes(raw: bytes) -> int:
     if raw.isascii():
         return len(raw)
     # Some tokenizers do this first, and it can make a text longer.
-    return max(len(raw), len(unicodedata.normalize("NFC", raw.decode(errors="replace")).encode()))
+    text = raw.decode(errors="replace")
+    if stream_safe(text) != text:  # it would take long
+        return _NFC_LONGER * len(raw)
+    return max(len(raw), len(unicodedata.normalize("NFC", text).encode()))
 
 
 async def _fewest(most: int, enough: Callable[[int], Awaitable[bool]]) -> int | None:

@@ -22,7 +22,8 @@ from gateway.errors import InvalidRequest
 _URL_FIELDS = ("image_url", "audio_url", "video_url", "file_url")
 _NAMES = frozenset(["uuid"])
 """Of what vLLM keeps for all its tenants."""
-_WITH_PARTS = ("content", "output")
+WITH_PARTS = ("content", "output")
+"""Fields of messages and parts in which there are parts."""
 _PORTS = {"http": 80, "https": 443}
 _PLAIN = re.compile(
     r"(?P<scheme>https?)://"
@@ -76,16 +77,18 @@ class Media:
         """
         if isinstance(said, list):
             for at, each in enumerate(said):
-                if not isinstance(each, str):
+                if isinstance(each, dict | list):
                     self.check(each, f"{place}[{at}]")
         elif isinstance(said, dict):
             self._check_part(said, place)
-            for name in _WITH_PARTS:
-                if not isinstance(said.get(name), str | None):
+            for name in WITH_PARTS:
+                if isinstance(said.get(name), dict | list):
                     self.check(said[name], f"{place}.{name}")
 
     def _check_part(self, part: dict[str, Any], place: str) -> None:
-        for name in self._refused.intersection((*part, str(part.get("type")))):
+        kind = part.get("type")
+        names = (*part, kind) if isinstance(kind, str) else part
+        for name in self._refused.intersection(names):
             raise InvalidRequest(f"'{place}.{name}' is not taken here.", f"{place}.{name}")
         for where, url in _urls(part, place):
             if not (isinstance(url, str) and is_allowed(url, self._hosts)):

@@ -1,7 +1,7 @@
 """Turns of a conversation: their text, and which of them belong together."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
@@ -79,22 +79,29 @@ def exchanges(spoken: list[Spoken], question_at: int) -> list[list[int]]:
     A turn of the user and all that answers it, tool calls and their results included. System
     messages are in none.
     """
-    found: list[list[int]] = []
+    places: list[int] = []
+    starts: list[int] = []
+    """Where in `places` each exchange begins."""
     called: dict[str, int] = {}
-    """Which exchange each tool call is in."""
+    """Where in `places` the message of each tool call is."""
+    needed: int | None = None
+    """The first of `places` that what stays answers: what begins before its end stays, too."""
     for place, message in enumerate(spoken):
         answered = called.get(message.tool_call_id or "")
         if place >= question_at:
-            if answered is not None:  # it answers what would be forgotten
-                del found[answered:]
+            if answered is not None:
+                needed = answered if needed is None else min(needed, answered)
             continue
         if message.role in ("system", "developer"):
             continue
-        if message.role == "user" or not found:
-            found.append([])
-        if answered is not None:
-            found[answered:] = [[*chain.from_iterable(found[answered:])]]
-            called = {call: min(at, answered) for call, at in called.items()}
-        found[-1].append(place)
-        called |= {call.id: len(found) - 1 for call in message.tool_calls or () if call.id}
-    return found
+        if message.role == "user" or not starts:
+            starts.append(len(places))
+        while answered is not None and starts[-1] > answered:
+            starts.pop()
+        called |= {call.id: len(places) for call in message.tool_calls or () if call.id}
+        places.append(place)
+    return [
+        places[start:end]
+        for start, end in pairwise([*starts, len(places)])
+        if needed is None or end <= needed
+    ]

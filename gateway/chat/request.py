@@ -22,7 +22,6 @@ from gateway.turns import (
     text_of,
     text_of_part,
     with_text,
-    without,
 )
 
 _RENDERED = (
@@ -157,7 +156,7 @@ class ChatRequest(Conversation):
         Images and other parts beside the question stay, before it. The `forgotten` oldest
         exchanges are left out; every other message is as it came.
         """
-        kept = without(self._messages, self.exchanges[:forgotten])
+        kept = self.remembered(self._messages, forgotten)
         if prompt is not None and self._turn is not None:
             place = self._question_at - len(self._messages) + len(kept)
             kept[place] = with_text(kept[place], self._turn.content, prompt)

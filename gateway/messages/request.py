@@ -13,7 +13,7 @@ from gateway.errors import InvalidRequest
 from gateway.messages.answer import MessagesShape, TokenCountShape
 from gateway.messages.counting import tokenization
 from gateway.messages.turns import MessageTurn, exchanges, is_result_alone
-from gateway.turns import Said, text_of, text_of_part, with_text, without
+from gateway.turns import Said, text_of, text_of_part, with_text
 
 
 class MessagesRequest(Conversation):
@@ -123,7 +123,7 @@ class MessagesRequest(Conversation):
 
     def _kept(self, prompt: str | None, forgotten: int) -> list[msgspec.Raw]:
         """The messages without the `forgotten` oldest exchanges; every other as it came."""
-        kept = without(self._messages, self.exchanges[:forgotten])
+        kept = self.remembered(self._messages, forgotten)
         if prompt is not None:
             place = self._question_at - len(self._messages) + len(kept)
             kept[place] = with_text(kept[place], self._turns[self._question_at].content, prompt)

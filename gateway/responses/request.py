@@ -23,7 +23,7 @@ from gateway.responses.items import (
     text_of_item,
     text_of_part,
 )
-from gateway.turns import Said, exchanges, without
+from gateway.turns import Said, exchanges
 
 RESULTS = "file_search_call.results"
 _OURS = ("retrieval", "data_sources")
@@ -167,7 +167,7 @@ class ResponsesRequest(Conversation):
         """
         instructions: str = self.body.lenient("instructions", str, "")
         chat = [{"role": "system", "content": instructions}] if instructions else []
-        items = without(self._items, self.exchanges[:forgotten])
+        items = self.remembered(self._items, forgotten)
         if prompt is not None:
             place = self._question_at - len(self._items) + len(items)
             items[place] = Item(role="user", content=_with_prompt(items[place].content, prompt))
@@ -178,7 +178,7 @@ class ResponsesRequest(Conversation):
         if self._is_text:
             self._sent = self.body.fields["input"] if prompt is None else prompt
             return
-        kept = without(self._raw, self.exchanges[:forgotten])
+        kept = self.remembered(self._raw, forgotten)
         if prompt is not None:
             place = self._question_at - len(self._raw) + len(kept)
             fields = msgspec.json.decode(kept[place], type=dict[str, msgspec.Raw])

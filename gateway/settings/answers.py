@@ -19,6 +19,11 @@ class AnswerSettings(IndexSettings):
     encoder_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key of that embeddings server, if any."
     )
+    encoder_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that the embeddings server may take to embed questions.",
+    )
     embedding_model_name: str | None = Field(
         default=None,
         min_length=1,

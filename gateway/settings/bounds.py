@@ -44,11 +44,21 @@ class BoundsSettings(IndexSettings):
     max_nesting: int = Field(
         default=64, ge=8, le=500, description="Levels of lists and objects in a request body."
     )
+    max_objects: int = Field(
+        default=300_000,
+        ge=1000,
+        description="Lists and objects in a request body, and keys in its objects.",
+    )
     max_messages: int = Field(
         default=2048, ge=1, description="Messages of a chat, or entries of its input."
     )
     max_content_parts: int = Field(
         default=1024, ge=1, description="Parts of texts, images and others in one message."
+    )
+    max_parts: int = Field(
+        default=10_000,
+        ge=1,
+        description="Parts in all messages of a request, parts of parts included.",
     )
     max_text_chars: int = Field(
         default=4_000_000,

@@ -94,6 +94,11 @@ class RetrievalSettings(IndexSettings):
     reranker_api_key: SecretStr = Field(
         default=SecretStr("none"), description="The key of that server, if any."
     )
+    reranker_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds that ranking the candidates of a question may take.",
+    )
     max_queue_length: int = Field(
         default=2000,
         ge=1,

@@ -15,7 +15,7 @@ from gateway.retrieval.retriever import Retriever
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
 from gateway.stores.requests import DEFAULT_RESULTS, Ranking, SearchStore, queries_of, read
-from gateway.understanding import Understanding
+from gateway.understanding import Understanding, searched
 from indexer.index.attributes import within_limits
 from indexer.index.metadata_filters import parse_filter
 from indexer.index.records import Hit
@@ -54,7 +54,7 @@ class StoreSearch:
         """
         with stages.measure("admit"):
             said = read(content, SearchStore)
-            questions = queries_of(said.query)
+            questions = [searched(query) for query in queries_of(said.query)]
             wanted = self._wanted_by(said)
             await spend(content)
         with stages.measure("look"):

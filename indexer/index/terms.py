@@ -9,6 +9,8 @@ import unicodedata
 
 import Stemmer
 
+from indexer.index.stream_safe import stream_safe
+
 LANGUAGES = frozenset(Stemmer.algorithms()) | {"none"}
 """Languages whose words are stemmed by Snowball; "none" leaves words as they are."""
 
@@ -65,7 +67,8 @@ def _plain(text: str) -> str:
     if text.isascii():
         return text.casefold()
     # Unicode's own order for this, section 3.13: folding may undo a normal form.
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", text).casefold())
+    decomposed = unicodedata.normalize("NFKD", stream_safe(text))
+    folded = unicodedata.normalize("NFKC", decomposed.casefold())
     return "".join(each for each in folded if not unicodedata.category(each).startswith("M"))
 
 

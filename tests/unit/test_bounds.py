@@ -7,11 +7,13 @@ import pytest
 
 from gateway.bounds import Bounds
 from gateway.errors import InvalidRequest
+from gateway.media import Media
 from gateway.settings.bounds import REFUSED_FIELDS, BoundsSettings
 
 SMALL = BoundsSettings(
     max_messages=3,
     max_content_parts=2,
+    max_parts=5,
     max_text_chars=1000,
     max_choices=4,
     max_stops=2,
@@ -106,6 +108,11 @@ def more(most: Any) -> Any:  # noqa: PLR0911  # one for each shape
         ({"prompt": ["a"] * 3, "best_of": 2}, "prompt"),
         ({"n": 10**300}, "n"),
         ({"n": 5.0}, "n"),
+        ({"n": "100000"}, "n"),
+        ({"best_of": ["1"]}, "best_of"),
+        ({"logprobs": "5"}, "logprobs"),
+        ({"top_logprobs": "100000"}, "top_logprobs"),
+        ({"prompt_logprobs": {}}, "prompt_logprobs"),
         ({"prompt_logprobs": -1}, "prompt_logprobs"),
         ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs.chat_template"),
         ({"chat_template_kwargs": {"tokenize": False}}, "chat_template_kwargs.tokenize"),
@@ -157,5 +164,68 @@ def test_hosts_that_are_named_are_taken() -> None:
 
 def test_odd_values_are_left_to_who_knows_the_field() -> None:
     for odd in (None, True, "x", 1.5, -1, [], {}, [None, "a"], {"a": None}):
-        for name in ("messages", "tools", "stop", "n", "logit_bias", "prompt", "response_format"):
+        for name in ("messages", "tools", "stop", "logit_bias", "prompt", "response_format"):
             check({name: odd})
+
+
+@pytest.mark.parametrize("name", ["n", "best_of", "logprobs", "top_logprobs", "prompt_logprobs"])
+def test_a_number_may_be_missing_and_a_yes_is_one(name: str) -> None:
+    for said in (None, True, False, 1, 1.0):
+        check({name: said})
+
+
+def test_parts_of_the_whole_request_are_counted_those_in_parts_included() -> None:
+    def nested(inner: int) -> dict[str, Any]:
+        return {"role": "user", "content": [PART | {"content": [PART] * inner}]}
+
+    check({"messages": [nested(2), nested(1)]})
+    check({"messages": [TURN, nested(4)]})
+    check({"messages": [nested(2)], "instructions": [PART] * 2})
+    calls = {"role": "assistant", "tool_calls": [{"id": "1"}] * 2}
+    result = {"type": "function_call_output", "output": {"type": "text", "content": [PART] * 2}}
+    check({"input": [calls, result]})
+    for said, param in (
+        ({"messages": [TURN, nested(2), nested(2)]}, "messages[2]"),
+        ({"messages": [nested(5)]}, "messages[0]"),
+        ({"messages": [nested(2)], "system": [PART] * 3}, "system"),
+        ({"messages": [TURN, [[PART] * 5]]}, "messages[1]"),
+        ({"input": [calls, {"type": "a", "output": {"content": [PART] * 3}}]}, "input[1]"),
+    ):
+        with pytest.raises(InvalidRequest, match="more than 5 parts") as refused:
+            check(said)
+        assert refused.value.param == param
+
+
+@pytest.mark.parametrize("entries", [[[]] * 50_000, [{}] * 50_000, [1] * 1_000_000])
+def test_no_part_is_looked_at_where_there_are_too_many(
+    entries: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Any] = []
+    monkeypatch.setattr(Media, "check", lambda _, said, place: looked_at.append((said, place)))
+
+    with pytest.raises(InvalidRequest, match="more than 10000 parts"):
+        check({"messages": [{"content": [{"content": entries}]}]}, BoundsSettings())
+    assert looked_at == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"input": [[1234] * 512] * 2048},
+        {"messages": [{"role": "user", "content": [PART] * 64}] * 2048},
+        {"messages": [{"role": "user", "content": json.dumps([{}] * 400_000)}]},
+    ],
+    ids=["token ids", "parts", "brackets in a text"],
+)
+def test_what_is_long_and_plain_is_taken(said: dict[str, Any]) -> None:
+    check(said, BoundsSettings(max_parts=2048 * 64))
+
+
+def test_text_is_found_wherever_it_may_stand_and_however_deep() -> None:
+    inside: Any = [1, None, "a" * 500]
+    for _ in range(10):
+        inside = [1, {"content": [2, {"text": "a" * 10, "output": inside}]}]
+    with pytest.raises(InvalidRequest, match="more than 599 characters"):
+        check({"documents": inside}, BoundsSettings(max_text_chars=599))
+
+    check({"documents": inside}, BoundsSettings(max_text_chars=600))

@@ -1,9 +1,11 @@
 """What fits into the model's context: exactly what vLLM's count allows, and nothing less."""
 
 import logging
+import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pytest
@@ -333,6 +335,32 @@ def raw(content: str) -> list[msgspec.Raw]:
 @given(st.text(max_size=300))
 def test_no_tokenizer_over_bytes_makes_more_tokens_than_the_upper_bound(text: str) -> None:
     assert most_tokens(raw(text), b"") >= len(text.encode()) + 2048
+
+
+def test_marks_without_end_are_bounded_without_bringing_them_into_an_order() -> None:
+    text = "a" + "\u0301" * 40_000 + "\u0327" * 40_000
+    began = time.process_time()
+    assert most_tokens(raw(text), b"") >= len(text.encode()) + 2048
+    assert time.process_time() - began < 2
+
+
+def test_what_is_too_long_by_its_bytes_is_brought_into_no_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forms: list[str] = []
+    normalize = unicodedata.normalize
+
+    def counted(form: Literal["NFC"], text: str) -> str:
+        forms.append(form)
+        return normalize(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", counted)
+    long = raw("\u0958" * 1000)
+
+    assert most_tokens(long, b"", 5000) > 5000
+    assert forms == []
+    assert most_tokens(long, b"", 5100) > 5100
+    assert forms
 
 
 ESTIMATES: list[tuple[str, Callable[[str], float]]] = [

@@ -1,5 +1,6 @@
 """The body of a chat request: what is read, what stays as it came, what is refused."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from gateway.chat.request import ChatRequest
 from gateway.errors import InvalidRequest
 from gateway.retrieval.options import RetrievalOptions
+from gateway.turns import Spoken, exchanges
 
 HELLO = b'{"role":"user","content":"Hello?"}'
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -231,6 +233,31 @@ def test_forgetting_keeps_order_system_question_and_what_belongs_together(
     assert not gone & set(range(last, len(messages)))
     for result_at, call_at in _answered(messages).items():
         assert (result_at in gone) is (call_at in gone)
+
+
+def test_many_calls_and_many_results_take_no_longer_than_other_messages() -> None:
+    said = [
+        {"role": "user"},
+        *(
+            {"role": "assistant", "tool_calls": [{"id": f"{at}.{n}"} for n in range(1000)]}
+            for at in range(40)
+        ),
+        *[{"role": "tool", "tool_call_id": "0.0"}] * 600,
+        {"role": "user"},
+    ]
+    spoken = msgspec.convert(said, list[Spoken])
+    began = time.process_time()
+
+    assert exchanges(spoken, len(spoken) - 1) == [[*range(len(spoken) - 1)]]
+    assert time.process_time() - began < 2
+
+
+def test_what_belongs_together_is_not_asked_where_nothing_is_forgotten() -> None:
+    of = conversation(USER, ASSISTANT, HELLO)
+    of.augment("prompt")
+
+    assert [*map(bytes, of.messages())] == [USER, ASSISTANT, HELLO]
+    assert "exchanges" not in vars(of)
 
 
 def _answered(messages: list[bytes]) -> dict[int, int]:

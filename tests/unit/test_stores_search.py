@@ -18,7 +18,7 @@ from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.settings import GatewaySettings
 from gateway.stages import Stages
 from gateway.stores.search import StoreSearch
-from gateway.understanding import Understanding
+from gateway.understanding import QUESTION_CHARS, Understanding
 from gateway.uploads import Uploads
 from indexer.index.errors import IndexUnavailable
 from indexer.index.library import StoreOutcome, new_id
@@ -73,6 +73,12 @@ def test_the_sdk_reads_the_results(stores: Stores, hit: Hit) -> None:
     page = stores.sdk.vector_stores.search("handbook", query=["a", "b"])
     assert [result.score for result in page] == [0.9]
     assert said_of(stores) == ["a", "b"]
+
+
+def test_of_a_question_without_end_the_beginning_is_searched_with(stores: Stores) -> None:
+    told = stores.client.post(HANDBOOK, json={"query": ["zq " * 100_000, "b"]}).json()
+
+    assert told["search_query"] == said_of(stores) == [("zq " * 100_000)[:QUESTION_CHARS], "b"]
 
 
 @pytest.mark.parametrize(("wanted", "limit"), [(None, 40), (1, 40), (50, 50)])

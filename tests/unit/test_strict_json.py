@@ -13,6 +13,7 @@ from gateway.strict_json import strict
 
 NESTED = 12
 BLANK = 1000
+OBJECTS = 1000
 
 # Few keys, so that they repeat, and what could be taken for a key, a colon, or a bracket.
 KEYS = st.sampled_from(["a", "b", "", ":", '":', "\\u003a", "[{", '"'])
@@ -48,7 +49,7 @@ JSON = st.recursive(
 
 
 def read(content: bytes) -> dict[str, Any]:
-    return strict(content, most_nested=NESTED, most_whitespace_bytes=BLANK)
+    return strict(content, most_nested=NESTED, most_whitespace_bytes=BLANK, most_objects=OBJECTS)
 
 
 def has_twins(content: bytes) -> bool:
@@ -94,7 +95,7 @@ def test_depth_is_counted_outside_of_texts(text: str, more: int) -> None:
 
     def refused(most: int) -> bool:
         try:
-            strict(content, most_nested=most, most_whitespace_bytes=BLANK)
+            strict(content, most_nested=most, most_whitespace_bytes=BLANK, most_objects=OBJECTS)
         except InvalidRequest as exc:
             return "nested deeper" in str(exc)
         return False
@@ -142,6 +143,58 @@ def test_depth_is_counted_outside_of_texts(text: str, more: int) -> None:
 def test_whatever_else_there_may_be_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidRequest):
         read(content)
+
+
+def objects(value: Any) -> tuple[int, int]:
+    """How many lists and objects there are in `value`, and how many keys."""
+    inside = [*value.values()] if isinstance(value, dict) else value
+    if not isinstance(inside, list):
+        return 0, 0
+    counts = [objects(each) for each in inside]
+    keys = len(inside) if isinstance(value, dict) else 0
+    return 1 + sum(each for each, _ in counts), keys + sum(each for _, each in counts)
+
+
+@settings(max_examples=300)
+@given(pairs_of(JSON))
+@example('{"[{::":"\\"[{::","a":[[],{}]}')
+@example('{"a":"","b":["",":"]}')
+def test_lists_objects_and_keys_are_counted_outside_of_texts(text: str) -> None:
+    content = text.encode()
+    assume(not has_twins(content))
+    most = max(objects(json.loads(content)))
+
+    def read(most: int) -> None:
+        strict(content, most_nested=100, most_whitespace_bytes=BLANK, most_objects=most)
+
+    read(most)
+    with pytest.raises(InvalidRequest, match="lists and objects"):
+        read(most - 1)
+
+
+@pytest.mark.parametrize("unit", [b"[]", b"{}", b'{"a":1}', b"[[1]]"])
+def test_they_are_counted_before_one_of_them_is_made(unit: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="lists and objects"):
+        read(b'{"a":[%b and this is no JSON' % ((unit + b",") * (OBJECTS + 1)))
+
+
+@pytest.mark.parametrize("number", [b"1e308", b"-4.9E-324", b"true,1e+5", b"null,false,1E1"])
+def test_numbers_with_an_exponent_are_counted_before_one_is_read(number: bytes) -> None:
+    few = b'{"a":"%b","b":[%b]}' % (b"1e5," * 9_000, b",".join([number] * 5_000))
+    assert read(few) == json.loads(few)
+
+    with pytest.raises(InvalidRequest, match="with an exponent"):
+        read(b'{"b":[%b,1e5, true re tt and this is no JSON' % b",".join([number] * 5_000))
+
+
+def test_a_number_of_hundreds_of_digits_is_refused_where_there_may_be_many() -> None:
+    digits = b"1" * 300
+    for content in (b'{"a":%b,"b":"%b"}' % (digits, b"x" * 1000), b'{"a":"%b"}' % (digits * 500)):
+        assert read(content) == json.loads(content)
+
+    for number in (digits, b"0.%b" % digits, b'"\\"",%b' % digits):
+        with pytest.raises(InvalidRequest, match="digits"):
+            read(b'{"b":"%b","a":[%b]}' % (b"x" * 1_000_000, number))
 
 
 def test_the_key_that_stands_twice_is_named_wherever_it_is() -> None:

@@ -1,11 +1,14 @@
 """What BM25 compares: words in one form, whatever the script."""
 
+import sys
+import time
 import unicodedata
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from indexer.index.stream_safe import MOST_MARKS, stream_safe
 from indexer.index.terms import LANGUAGES, Terms
 
 ENGLISH, PLAIN = Terms("english"), Terms("none")
@@ -138,6 +141,31 @@ def test_the_same_text_in_another_normal_form_or_in_capitals_has_the_same_terms(
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         assert PLAIN(unicodedata.normalize(form, text)) == terms
     assert PLAIN(unicodedata.normalize("NFD", text).casefold()) == terms
+
+
+def test_marks_without_end_on_one_letter_take_no_longer_than_other_text() -> None:
+    for text in ("\u0301" * 40_000 + "\u0327" * 40_000, "\uff9e\u0f73\u0301" * 30_000):
+        began = time.process_time()
+        assert PLAIN("a" + text + " b").split()[-1] == "b"
+        assert time.process_time() - began < 2
+
+
+def test_marks_as_languages_have_them_stay_as_they_are() -> None:
+    most = "a" + "\u0327\u0301" * (MOST_MARKS // 2)
+    for text in ("e\u0323\u0302", "หนี้", most, "─" * 500, "🦙" * 90):
+        assert stream_safe(text * 3) == text * 3
+
+
+def test_whatever_is_ordered_among_others_is_parted() -> None:
+    marks = [
+        each
+        for each in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.combining(unicodedata.normalize("NFKD", each)[0])
+    ]
+    assert len(marks) > 900
+    for mark in marks:
+        safe = stream_safe("a" + f"\u0301{mark}" * MOST_MARKS + "a")
+        assert [len(part) for part in safe.split("\u034f")] == [MOST_MARKS + 1] * 2
 
 
 @given(st.lists(texts, max_size=4))

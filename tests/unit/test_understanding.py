@@ -1,6 +1,7 @@
 """From the last turn to what is searched for, with a model that may do anything."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
@@ -12,8 +13,16 @@ from gateway.conversation import Conversation
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.models import Loaded
 from gateway.routing import Route
-from gateway.understanding import TURN_CHARS, Understanding, Understood, leans_on_history
+from gateway.understanding import (
+    QUESTION_CHARS,
+    TURN_CHARS,
+    Understanding,
+    Understood,
+    leans_on_history,
+    searched,
+)
 from gateway.upstream_answer import UpstreamAnswer
+from indexer.index.terms import Terms
 from tests.unit.conftest import FakeAnswer, FakeUpstream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("acting")]
@@ -122,7 +131,8 @@ async def test_a_model_that_fails_leaves_the_question_as_it_was(
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>", b"{}", b'{"choices":[]}', b'{"choices":[{}]}', b"\xff",
-     b'{"choices":[{"message":null}]}', b'{"choices":[{"message":{"content":["a"]}}]}'],
+     b'{"choices":[{"message":null}]}', b'{"choices":[{"message":{"content":["a"]}}]}',
+     b'{"x":' + b"[" * 100_000],
 )  # fmt: skip
 async def test_an_answer_that_makes_no_sense_leaves_the_question_as_it_was(
     upstream: FakeUpstream, body: bytes
@@ -196,6 +206,14 @@ async def test_what_stands_around_a_query_is_taken_away(upstream: FakeUpstream, 
     assert (await understood(upstream, talk(FOLLOW_UP))).queries == [ALONE]
 
 
+async def test_spaces_in_what_the_model_says_take_no_time(upstream: FakeUpstream) -> None:
+    upstream.answers = [completion(f"a{' ' * 50_000}b\n{ALONE}")]
+    began = time.process_time()
+
+    assert (await understood(upstream, talk(FOLLOW_UP))).queries == [ALONE]
+    assert time.process_time() - began < 2
+
+
 @pytest.mark.parametrize("query", ["3.5 mm jack of the X2", "-5 °C in Milvus", "What is 1.2.3?"])
 async def test_a_number_at_the_start_of_a_query_is_no_decoration(
     upstream: FakeUpstream, query: str
@@ -212,6 +230,32 @@ async def test_a_long_question_may_become_a_long_query(upstream: FakeUpstream) -
 
     assert (await understood(upstream, talk(question))).queries == [query]
     assert asked(upstream)["max_tokens"] > len(query) // 4
+
+
+async def test_of_a_question_without_end_the_beginning_is_searched_with(
+    upstream: FakeUpstream,
+) -> None:
+    question = "zq " * 1_000_000
+    found = await understood(upstream, talk(question))
+    assert found.queries == [question[:QUESTION_CHARS]]
+
+    upstream.answers = [completion(ALONE)]
+    assert (await understood(upstream, talk(f"And {question}"))).queries == [ALONE]
+    assert len(upstream.posted[0][1]) < 2 * QUESTION_CHARS
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("what " * QUESTION_CHARS, QUESTION_CHARS),
+        ("라마는 풀을 " * QUESTION_CHARS, QUESTION_CHARS),
+        ("\ufdfa" * QUESTION_CHARS, QUESTION_CHARS // 8),
+    ],
+    ids=["english", "korean", "a ligature of eighteen"],
+)
+def test_what_is_searched_with_has_few_words(text: str, most: int) -> None:
+    assert searched(text) == text[:most]
+    assert len(Terms("none")(searched(text))) <= 3 * QUESTION_CHARS
 
 
 async def test_several_queries_are_the_question_and_other_ways_to_put_it(

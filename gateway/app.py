@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ from gateway.stores.vector_stores import VectorStores
 from gateway.understanding import Understanding
 from gateway.uploads import Uploads
 from gateway.upstream import Upstream
+from gateway.watching import kept_going
 from indexer.index.collection import ForeignReader, IndexReader
 from indexer.index.embedding import EmbeddingModel, Encoder
 from indexer.index.errors import EncoderUnavailable
@@ -110,7 +111,7 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
     knowledge_bases = KnowledgeBases(index)
     guard = RequestGuard(settings.tenant)
     understanding = Understanding(settings.rewrite_timeout_s, guard)
-    retriever = Retriever(index, encoding, published, reranker)
+    retriever = Retriever(index, encoding, published, reranker, settings.reranker_timeout_s)
     models = Models(
         servers,
         poll_interval_s=settings.poll_interval_s,
@@ -151,13 +152,18 @@ def create_app(  # noqa: PLR0913 - whatever may be another one has a keyword
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        work = [encoding.start(), _spare_the_collector(encoding)]
-        work += [published.watch(), models.watch(), ledger.run()]
+        work: dict[str, Callable[[], Awaitable[None]]] = {
+            "the embedding model": encoding.start,
+            "what the collector is spared": partial(_spare_the_collector, encoding),
+            "the watch of Milvus": published.watch,
+            "the watch of vLLM": models.watch,
+            "counting limits": ledger.run,
+        }
         if reranker is not None:
-            work.append(reranker.start())
+            work["the reranking model"] = reranker.start
         if keyring is not None:
-            work.append(keyring.watch())
-        tasks = [asyncio.create_task(each) for each in work]
+            work["the watch of the keys"] = keyring.watch
+        tasks = [asyncio.create_task(kept_going(what, each)) for what, each in work.items()]
         try:
             yield
         finally:

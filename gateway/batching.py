@@ -52,6 +52,17 @@ class _Call:
         self.worker = worker
         self.is_abandoned = self.is_over = False
 
+    def failure_of(self, cancelled: asyncio.CancelledError) -> Exception | None:
+        """What it fails with that `cancelled` ends; None where everybody left it.
+
+        Raises that where the worker is to end.
+        """
+        if self.is_abandoned:
+            return None
+        if self.worker.cancelling():
+            raise cancelled
+        return RuntimeError("the call was cancelled, and nobody asked for that")
+
 
 class _Entry(Generic[Item, Result]):
     """One item, and who waits for its result."""
@@ -206,9 +217,8 @@ class AsyncBatcher(Generic[Item, Result]):
         try:
             results = await self._function([entry.item for entry in batch])
             answered = list(zip(batch, results, strict=True))
-        except asyncio.CancelledError:
-            if not call.is_abandoned:
-                raise
+        except asyncio.CancelledError as exc:
+            failure = call.failure_of(exc)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it

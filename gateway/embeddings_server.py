@@ -9,7 +9,8 @@ import numpy as np
 
 from gateway.encoding import Embedded, Vector
 from gateway.errors import UpstreamFailure, UpstreamRejected, UpstreamUnavailable
-from gateway.routing import Care, Route
+from gateway.one_server import OneServer
+from gateway.routing import Care
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderFailure, EncoderUnavailable, EncodingFailed
 
@@ -37,9 +38,8 @@ class EmbeddingsServer:
     """Asks for vectors of one model, once more where the server cannot be reached."""
 
     def __init__(self, server: Upstream, model: str, care: Care) -> None:
-        self._server = server
-        self._breaker = care.breakers.of(server)
-        self._route = Route([server], care)
+        self._upstream = server
+        self._server = OneServer(server, care)
         self._model = model
 
     async def entry(self) -> Mapping[str, Any]:
@@ -48,10 +48,10 @@ class EmbeddingsServer:
         Raises EncoderUnavailable, EncodingFailed.
         """
         try:
-            served = await self._server.models()
+            served = await self._upstream.models()
         except UpstreamFailure as exc:
             raise _translated(exc) from exc
-        self._breaker.was_reached()
+        self._server.breaker.was_reached()
         return next((each.fields for each in served if each.id == self._model), {})
 
     async def embedded(
@@ -60,18 +60,21 @@ class EmbeddingsServer:
         inputs: Sequence[str] | Sequence[Sequence[int]],
         dimension: int | None,
         options: Mapping[str, Any],
+        limit_s: float | None = None,
     ) -> Embedded:
         """A vector of `dimension` numbers for each of `inputs`; of any where that is None.
 
         `options` are further fields of the request. Raises EncoderUnavailable where the server
-        cannot be reached, UpstreamRejected where it refuses the inputs, EncodingFailed otherwise.
+        cannot be reached or takes longer than `limit_s`, UpstreamRejected where it refuses the
+        inputs, EncodingFailed otherwise.
         """
         body = {"model": self._model, "input": inputs, "encoding_format": "base64", **options}
-        raw = await self._answer(path, msgspec.json.encode(body))
+        raw = await self._answer(path, msgspec.json.encode(body), limit_s)
         try:
             answer = msgspec.json.decode(raw, type=_Answer)
             vectors = _vectors(answer.data, len(inputs), dimension)
-        except ValueError as exc:  # msgspec's, binascii's and numpy's are of that kind
+        # ValueError is what msgspec, binascii and numpy raise.
+        except (ValueError, RecursionError) as exc:
             raise EncodingFailed(f"the embeddings server's answer makes no sense: {exc}") from exc
         return Embedded(vectors, answer.usage.prompt_tokens)
 
@@ -79,13 +82,9 @@ class EmbeddingsServer:
         """Close every connection."""
         await self._server.close()
 
-    async def _answer(self, path: str, body: bytes) -> bytes:
+    async def _answer(self, path: str, body: bytes, limit_s: float | None) -> bytes:
         try:
-            answer = await self._route.post(path, body)
-            try:
-                return await answer.read()
-            finally:
-                await answer.close()
+            return await self._server.answer(path, body, limit_s)
         except UpstreamFailure as exc:
             if isinstance(exc, UpstreamRejected) and exc.status in _REFUSED:
                 raise

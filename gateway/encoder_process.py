@@ -24,6 +24,7 @@ from gateway.exchanges import Exchanges
 from gateway.processes import encoder_socket, end_with_parent, ignore_signals, log_to_stderr
 from gateway.settings import GatewaySettings
 from gateway.waiting import QueueBounds
+from gateway.watching import kept_going
 from indexer.index.embedding import EmbeddingModel, Encoder
 
 
@@ -70,7 +71,7 @@ def create_encoder_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        loading = asyncio.create_task(encoding.start())
+        loading = asyncio.create_task(kept_going("the embedding model", encoding.start))
         try:
             yield
         finally:

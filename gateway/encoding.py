@@ -4,7 +4,6 @@ A question for a chat waits for one call at most: long requests come in slices, 
 in between. Knows no HTTP.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.batching import Batcher, take_short_turns
+from gateway.loading import loaded
 from gateway.waiting import QueueBounds
 from indexer.index.embedding import EmbeddingModel
 from indexer.index.errors import EncoderUnavailable, TokensInvalid
@@ -99,7 +99,7 @@ class Encoding(Protocol):
 
 
 class LocalEncoding:
-    """An encoder that is loading, loaded, or could not be loaded."""
+    """An encoder that is loading, loaded, or could not be loaded yet."""
 
     swaps = 0
 
@@ -136,13 +136,7 @@ class LocalEncoding:
 
     async def start(self) -> None:
         """Load the model; until then everything else raises EncoderUnavailable."""
-        loop = asyncio.get_running_loop()
-        try:
-            encoder = await loop.run_in_executor(self._thread, self._load)
-        except EncoderUnavailable as exc:
-            _log.error("%s", exc)
-            self._trouble = exc
-            return
+        encoder = await loaded(self._load, self._thread, self._lacks)
         take_short_turns()
         self._encoder = encoder
         _log.info("embedding model %s is loaded", encoder.identity.model)
@@ -200,6 +194,9 @@ class LocalEncoding:
     async def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _lacks(self, trouble: EncoderUnavailable) -> None:
+        self._trouble = trouble
 
     def _loaded(self) -> EmbeddingModel:
         if self._encoder is None:

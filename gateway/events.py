@@ -11,10 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from gateway.body import UNREADABLE
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected
 from gateway.verdicts import error_body
 
-NO_SENSE = (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError)
+NO_SENSE = (*UNREADABLE, KeyError, TypeError, AttributeError)
 """What reading an answer raises when it is not what it should be."""
 DATA = b"data:"
 DONE = b"data: [DONE]"

@@ -64,6 +64,7 @@ class RemoteEncoding:
             self._query_prefix = documented_query_prefix(self._model)
         self._passage_prefix = settings.encoder_passage_prefix or ""
         self._poll_interval_s = settings.poll_interval_s
+        self._limit_s = settings.encoder_timeout_s
         bounds = settings.queue_bounds
         self._queries = AsyncBatcher[str, Vector](
             "questions",
@@ -128,7 +129,10 @@ class RemoteEncoding:
         if not (passages := await read()):
             return []
         texts = [ours.passage_prefix + text for text, _ in passages]
-        now = (await self._asked(TEXTS_PATH, texts)).vectors
+        try:
+            now = (await self._asked(TEXTS_PATH, texts, limit_s=self._limit_s)).vectors
+        except UpstreamRejected as exc:
+            raise EncodingFailed(f"the embeddings server refuses a stored passage: {exc}") from exc
         cosine = min(
             float(before @ vector) for (_, before), vector in zip(passages, now, strict=True)
         )
@@ -180,9 +184,10 @@ class RemoteEncoding:
 
     async def _embed_queries(self, texts: list[str]) -> list[Vector]:
         if self._is_ours:
+            # It is busy with those of other workers, and is looked at all the time.
             return (await self._asked(QUERIES_PATH, texts)).vectors
-        prefix = self.identity.query_prefix
-        return (await self._asked(TEXTS_PATH, [prefix + text for text in texts])).vectors
+        given = [self.identity.query_prefix + text for text in texts]
+        return (await self._asked(TEXTS_PATH, given, limit_s=self._limit_s)).vectors
 
     async def _of_client(
         self,
@@ -202,13 +207,13 @@ class RemoteEncoding:
         path: str,
         inputs: Sequence[str] | Sequence[Sequence[int]],
         options: Mapping[str, Any] = NOTHING,
+        limit_s: float | None = None,
     ) -> Embedded:
         """Raises EncoderUnavailable, EncodingFailed, UpstreamRejected."""
         dimension = self.identity.dimension
+        options = {**self._options, **options}
         try:
-            return await self._server.embedded(
-                path, inputs, dimension, {**self._options, **options}
-            )
+            return await self._server.embedded(path, inputs, dimension, options, limit_s)
         except EncoderFailure:
             # It may have died, or have become another one.
             self._look_now.set()
@@ -231,11 +236,13 @@ class RemoteEncoding:
 
     async def _probe(self) -> EncoderIdentity:
         """What one vector tells, which is also compared with the one before."""
-        with contextlib.suppress(EncoderFailure):  # a list of models is not what it is there for
+        embedded = await self._server.embedded(
+            TEXTS_PATH, [PROBE], None, self._options, self._limit_s
+        )
+        with contextlib.suppress(EncodingFailed):  # a list of models is not what it is there for
             if "max_model_len" in await self._server.entry():
                 # vLLM refuses what is longer than it reads, unless it is told to cut.
                 self._options = {"truncate_prompt_tokens": -1}
-        embedded = await self._server.embedded(TEXTS_PATH, [PROBE], None, self._options)
         [vector] = embedded.vectors
         before, self._probed = self._probed, vector
         if before is not None and len(before) == len(vector) and before @ vector < SAME_COSINE:

@@ -15,8 +15,10 @@ import msgspec
 import openai
 from pydantic import SecretStr
 
+from gateway.body import UNREADABLE
 from gateway.client import Client
 from gateway.connection import NotHTTP, Unheard
+from gateway.deadline import within
 from gateway.errors import (
     UpstreamBroken,
     UpstreamFailure,
@@ -52,10 +54,12 @@ LIST_TIMEOUT_S = 5.0
 """Longest wait for what a server serves: one that takes longer is as good as away."""
 COUNT_TIMEOUT_S = 10.0
 """Longest wait for a count of tokens: an estimate takes its place."""
+COUNT_SHARE = 0.5
+"""Of what is left to a request, the most that counting may take: the answer needs the rest."""
 _CONTENT_TYPE = b"content-type"
 _NO_KEY = SecretStr("none")
 _UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout)
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, KeyError)
+_UNREADABLE = (*UNREADABLE, KeyError)
 """What decoding raises when an answer is not what it should be; ValidationError among it."""
 
 
@@ -120,7 +124,7 @@ class Upstream:
         # It lies beside /v1, not in it.
         root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
         try:
-            async with asyncio.timeout(COUNT_TIMEOUT_S):
+            async with asyncio.timeout(within(COUNT_TIMEOUT_S, COUNT_SHARE)):
                 answer = await self.post(f"{root}/tokenize", content)
                 try:
                     return msgspec.json.decode(await answer.read(), type=Count)

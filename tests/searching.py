@@ -1,5 +1,6 @@
 """A retriever, put together and started as the gateway does it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from gateway.retrieval.searches import Searches
 from gateway.stages import Stages
 from indexer.index.collection import IndexReader
 from indexer.index.embedding import EmbeddingModel
+from indexer.index.errors import EncoderUnavailable
 
 
 class ActingRetriever(Retriever):
@@ -43,13 +45,24 @@ async def searching(
     encoding = LocalEncoding(load)
     published = Published(reader, encoding, poll_interval_s, knowledge_base)
     index = TenantIndex(reader, Searches(reader), published, [knowledge_base])
-    await encoding.start()
+    starting = asyncio.create_task(encoding.start())
+    while "still loading" in _trouble(encoding):  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.001)
     if reranker is not None:
         await reranker.start()
     try:
         yield ActingRetriever(tenant, index, encoding, published, reranker)
     finally:
+        starting.cancel()
         if reranker is not None:
             await reranker.close()
         await encoding.close()
         await reader.close()
+
+
+def _trouble(encoding: LocalEncoding) -> str:
+    try:
+        encoding.check()
+    except EncoderUnavailable as exc:
+        return str(exc)
+    return ""

@@ -7,6 +7,7 @@ alone asks, until it is answered.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -17,13 +18,13 @@ import msgspec
 
 from gateway.breaker import Breaker
 from gateway.encoding import Encoding
+from gateway.watching import Surviving
 from indexer.index.collection import Generation, IndexReader
 from indexer.index.errors import (
     EncoderFailure,
     FingerprintMismatch,
     IndexFailure,
     IndexUnavailable,
-    KnowledgeBaseMissing,
 )
 
 T = TypeVar("T")
@@ -68,12 +69,15 @@ class Published:
         self._looking: dict[str, asyncio.Task[Generation]] = {}
         self._breaker = Breaker("Milvus", MOST_FAILURES, poll_interval_s)
         self._answered_at = -FRESH_S
+        """When a request was answered last."""
+        self._heard_at = -math.inf
+        """When Milvus said anything."""
 
     async def watch(self) -> None:
         """Notice newly published generations, for as long as the task lives."""
         while True:
             for name in self._watched():
-                with contextlib.suppress(IndexFailure):
+                with Surviving(f"the look at {name}"), contextlib.suppress(IndexUnavailable):
                     await self._probe(name)
             await asyncio.sleep(self._poll_interval_s)
 
@@ -108,17 +112,17 @@ class Published:
     async def ask(self, name: str, question: Callable[[Generation], Awaitable[T]]) -> T:
         """The answer of the published generation. Raises IndexFailure, and what `question` does."""
         self._refuse_if_away()
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._asked(name, question)
         except TimeoutError as exc:
-            self._breaker.failed()
-            raise IndexUnavailable(f"Milvus did not answer within {self._timeout_s:g} s") from exc
+            raise self._timed_out(began) from exc
         except IndexUnavailable as exc:
-            self._breaker.failed(exc)
+            self._failed(exc)
             raise
         self._breaker.succeeded()
-        self._answered_at = time.monotonic()
+        self._answered_at = self._heard_at = time.monotonic()
         return answer
 
     def version(self, name: str) -> str:
@@ -142,25 +146,37 @@ class Published:
             # The generation was replaced and dropped, or Milvus came back with it unloaded.
             return await question(await self.refresh(name))
 
+    def _timed_out(self, began: float) -> IndexUnavailable:
+        if self._heard_at >= began:
+            # It answers meanwhile: the time went by in a queue, or at the encoder.
+            return IndexUnavailable(f"nothing was found within {self._timeout_s:g} s")
+        self._failed()
+        return IndexUnavailable(f"Milvus did not answer within {self._timeout_s:g} s")
+
+    def _failed(self, failure: IndexUnavailable | None = None) -> None:
+        # In nobody's name: where Milvus is away, it is so for all tenants.
+        Context().run(self._breaker.failed, failure)
+
     def _refuse_if_away(self) -> None:
         if trouble := self._breaker.trouble:
             raise IndexUnavailable(trouble)
 
     async def _probe(self, name: str) -> None:
-        """Look, and say whether Milvus may be asked. Raises IndexFailure."""
+        """Look, and say whether Milvus may be asked. Raises IndexUnavailable."""
         try:
-            with contextlib.suppress(EncoderFailure, FingerprintMismatch, KnowledgeBaseMissing):
-                await self.refresh(name)
+            await self.refresh(name)
         except IndexUnavailable as exc:
-            self._breaker.failed(exc)
+            self._failed(exc)
             raise
-        # It answers: whatever else may be wrong.
+        except IndexFailure:
+            pass  # it answers, whatever else may be wrong
         self._breaker.asked()
         self._breaker.succeeded()
 
     async def _look(self, name: str) -> Generation:
         try:
             generation = await self._reader.published(name)
+            self._heard_at = time.monotonic()
             await self._check_encoder(generation)
         except IndexFailure:
             self._remember(name, None)

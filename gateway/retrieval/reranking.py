@@ -1,20 +1,24 @@
 """Scores passages against a question once more, with a model that reads both together."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
 from gateway.batching import AsyncBatcher, Batcher, take_short_turns
+from gateway.body import UNREADABLE
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamUnavailable
-from gateway.routing import Care, Route
+from gateway.loading import loaded
+from gateway.one_server import OneServer
+from gateway.routing import Care
 from gateway.upstream import Upstream
 from gateway.waiting import QueueBounds
-from indexer.index.errors import EncoderUnavailable
+from indexer.index.errors import EncoderUnavailable, EncodingFailed
 
 QUESTIONS_AT_ONCE = 8
 """Most questions whose passages go to the model in one call."""
@@ -22,8 +26,6 @@ PASSAGES_AT_ONCE = 50
 """Most passages of one question in one call: others get in between."""
 REQUESTS_AT_ONCE = 16
 """Most requests to a rerank server that are under way."""
-
-_log = logging.getLogger(__name__)
 
 
 class PairScorer(Protocol):
@@ -37,13 +39,18 @@ class Reranker(Protocol):
     """Scores passages."""
 
     async def start(self) -> None:
-        """Load what it needs."""
+        """Load what it needs, tried again until it is there."""
 
     def check(self) -> None:
         """Raises EncoderUnavailable where it cannot be asked."""
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One score in 0..1 for each passage. Raises IndexFailure, UpstreamFailure, Overloaded."""
+    async def scores(
+        self, question: str, passages: Sequence[str], limit_s: float | None = None, /
+    ) -> list[float]:
+        """One score in 0..1 for each passage; a model that takes longer than `limit_s` is away.
+
+        Raises EncoderFailure, UpstreamFailure, Overloaded.
+        """
 
     async def close(self) -> None:
         """Let go of threads and connections."""
@@ -66,25 +73,19 @@ class LocalReranker:
 
     async def start(self) -> None:
         """Load the model; until then `scores` raises EncoderUnavailable."""
-        loop = asyncio.get_running_loop()
-        try:
-            model = await loop.run_in_executor(self._thread, self._load)
-        except EncoderUnavailable as exc:
-            _log.error("%s", exc)
-            self._trouble = exc
-            return
-
-        def score(asked: list[tuple[str, Sequence[str]]]) -> list[list[float]]:
-            pairs = [(question, passage) for question, passages in asked for passage in passages]
-            scores = iter(model.scores(pairs))
-            return [[next(scores) for _ in passages] for _, passages in asked]
-
+        model = await loaded(self._load, self._thread, self._lacks)
         take_short_turns()
         self._batches = Batcher(
-            "rerankings", score, self._thread, QUESTIONS_AT_ONCE, bounds=self._bounds
+            "rerankings",
+            partial(_scored, model),
+            self._thread,
+            QUESTIONS_AT_ONCE,
+            bounds=self._bounds,
         )
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+    async def scores(
+        self, question: str, passages: Sequence[str], limit_s: float | None = None
+    ) -> list[float]:
         """One score in 0..1 for each passage.
 
         Raises EncoderUnavailable, EncodingFailed, Overloaded.
@@ -92,9 +93,15 @@ class LocalReranker:
         if self._batches is None:
             raise self._trouble
         scores: list[float] = []
-        for start in range(0, len(passages), PASSAGES_AT_ONCE):
-            slice_ = passages[start : start + PASSAGES_AT_ONCE]
-            scores += await self._batches.submit((question, slice_))
+        try:
+            async with asyncio.timeout(limit_s):
+                for start in range(0, len(passages), PASSAGES_AT_ONCE):
+                    slice_ = passages[start : start + PASSAGES_AT_ONCE]
+                    scores += await self._batches.submit((question, slice_))
+        except TimeoutError as exc:
+            raise EncoderUnavailable(
+                f"the reranking model did not answer within {limit_s:g} s"
+            ) from exc
         return scores
 
     def check(self) -> None:
@@ -105,6 +112,26 @@ class LocalReranker:
     async def close(self) -> None:
         """Let go of the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _lacks(self, trouble: EncoderUnavailable) -> None:
+        self._trouble = trouble
+
+
+def _scored(model: PairScorer, asked: list[tuple[str, Sequence[str]]]) -> list[list[float]]:
+    """The scores of several questions, by one call of the model. Raises EncodingFailed."""
+    pairs = [(question, passage) for question, passages in asked for passage in passages]
+    scores = model.scores(pairs)
+    if len(scores) != len(pairs):
+        raise EncodingFailed(
+            f"the reranking model gave {len(scores)} scores for {len(pairs)} passages"
+        )
+    each = iter(scores)
+    return [list(islice(each, len(passages))) for _, passages in asked]
+
+
+class _Asked(msgspec.Struct, frozen=True, eq=False):
+    body: bytes
+    limit_s: float | None
 
 
 class _Ranked(msgspec.Struct):
@@ -126,10 +153,9 @@ class RemoteReranker:
         care: Care,
         bounds: QueueBounds = QueueBounds(),  # noqa: B008 - immutable
     ) -> None:
-        self._server = server
-        self._route = Route([server], care)
+        self._server = OneServer(server, care)
         self._model = model
-        self._requests = AsyncBatcher[bytes, bytes](
+        self._requests = AsyncBatcher[_Asked, bytes](
             "rerankings", self._answers, 1, REQUESTS_AT_ONCE, bounds=bounds
         )
 
@@ -139,13 +165,15 @@ class RemoteReranker:
     def check(self) -> None:
         """There is nothing to wait for: the server tells when it is asked."""
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+    async def scores(
+        self, question: str, passages: Sequence[str], limit_s: float | None = None
+    ) -> list[float]:
         """One score in 0..1 for each passage. Raises UpstreamFailure, Overloaded."""
         body = {"model": self._model, "query": question, "documents": list(passages)}
-        raw = await self._requests.submit(msgspec.json.encode(body))
+        raw = await self._requests.submit(_Asked(msgspec.json.encode(body), limit_s))
         try:
             ranked = msgspec.json.decode(raw, type=_Ranking).results
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        except UNREADABLE as exc:
             raise UpstreamBroken(f"the rerank server's answer makes no sense: {exc}") from exc
         ranked.sort(key=lambda each: each.index)
         if [each.index for each in ranked] != list(range(len(passages))):
@@ -154,16 +182,12 @@ class RemoteReranker:
             )
         return _shares([each.relevance_score for each in ranked])
 
-    async def _answers(self, bodies: list[bytes]) -> list[bytes]:
-        return [await self._answer(body) for body in bodies]
+    async def _answers(self, asked: list[_Asked]) -> list[bytes]:
+        return [await self._answer(each) for each in asked]
 
-    async def _answer(self, body: bytes) -> bytes:
+    async def _answer(self, asked: _Asked) -> bytes:
         try:
-            answer = await self._route.post("/rerank", body)
-            try:
-                return await answer.read()
-            finally:
-                await answer.close()
+            return await self._server.answer("/rerank", asked.body, asked.limit_s)
         except UpstreamUnavailable as exc:
             raise UpstreamUnavailable(f"the rerank server: {exc}") from exc
         except UpstreamFailure as exc:

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 
 import msgspec
 from cachetools import LRUCache
 
+from gateway.access.callers import tenant_or_nobody
 from gateway.access.tenant_index import TenantIndex
+from gateway.deadline import within
 from gateway.degraded import UNRANKED, Part, degraded
 from gateway.encoding import Encoding, Vector
 from gateway.retrieval.options import Wanted
@@ -17,7 +20,12 @@ from gateway.retrieval.reranking import Reranker
 from gateway.retrieval.selection import Candidate, choose, widen
 from gateway.stages import Stages
 from indexer.index.collection import Generation
-from indexer.index.errors import IndexRefused
+from indexer.index.errors import (
+    EncoderUnavailable,
+    IndexFailure,
+    IndexRefused,
+    IndexUnavailable,
+)
 from indexer.index.filters import one_of
 from indexer.index.passages import passage
 from indexer.index.records import Hit, SearchMode
@@ -25,6 +33,8 @@ from indexer.index.searching import Query
 
 VECTORS_KEPT = 1024
 """Questions whose vectors are remembered: a question asked again is not embedded again."""
+SHARE = 0.5
+"""Of the time that is left for a request, the most that each step takes where it can do without."""
 
 
 class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,12 +61,14 @@ class Retriever:
         encoding: Encoding,
         published: Published,
         reranker: Reranker | None = None,
+        rerank_timeout_s: float | None = None,
     ) -> None:
         self._index = index
         self._encoding = encoding
-        self._vectors: LRUCache[tuple[int, str], Vector] = LRUCache(VECTORS_KEPT)
+        self._vectors: LRUCache[tuple[int, str, str], Vector] = LRUCache(VECTORS_KEPT)
         self.published = published
         self._reranker = reranker
+        self._rerank_timeout_s = rerank_timeout_s
 
     @property
     def can_rerank(self) -> bool:
@@ -74,9 +86,11 @@ class Retriever:
         where a rerank server is asked.
         """
         with stages.measure("embed"):
-            queries = await self._embedded(questions, wanted)
+            async with _sparing(wanted, EncoderUnavailable("the embedding model takes too long")):
+                queries = await self._embedded(questions, wanted)
         with stages.measure("search"):
-            found, relevance = await self._found_everywhere(queries, wanted)
+            async with _sparing(wanted, IndexUnavailable("Milvus takes too long")):
+                found, relevance = await self._found_everywhere(queries, wanted)
         scores: dict[str, dict[str, float]] = {}
         if wanted.explain and found:
             with stages.measure("explain"):
@@ -85,7 +99,8 @@ class Retriever:
         if wanted.rerank and self._reranker is not None and found:
             try:
                 with stages.measure("rerank"):
-                    found = await self._reranked(self._reranker, questions[0], found)
+                    async with _sparing(wanted, EncoderUnavailable("ranking takes too long")):
+                        found = await self._reranked(self._reranker, questions[0], found)
             except UNRANKED as exc:
                 if wanted.when_unavailable == "fail":
                     raise
@@ -118,11 +133,13 @@ class Retriever:
         self._encoding.check()
         if wanted.mode == "bm25" and not wanted.relevance_threshold and not wanted.explain:
             return [Query(question) for question in questions]
-        # Of a server's model that is exchanged, the vectors are others.
-        keys = [(self._encoding.swaps, question) for question in questions]
+        # Of a server's model that is exchanged, the vectors are others. And whether somebody has
+        # asked the same is told by how soon they are there, so each tenant has its own.
+        whose = tenant_or_nobody()
+        keys = [(self._encoding.swaps, whose, question) for question in questions]
         vectors = {key: self._vectors[key] for key in keys if key in self._vectors}
         missing = [key for key in dict.fromkeys(keys) if key not in vectors]
-        embedded = await self._encoding.queries([question for _, question in missing])
+        embedded = await self._encoding.queries([question for _, _, question in missing])
         # Copies: a row would keep the matrix of all that were embedded with it.
         vectors |= {key: row.copy() for key, row in zip(missing, embedded, strict=True)}
         self._vectors.update(vectors)
@@ -195,7 +212,7 @@ class Retriever:
 
     async def _reranked(self, reranker: Reranker, question: str, found: Sequence[Hit]) -> list[Hit]:
         passages = [passage(hit.title, hit.heading_path, hit.text) for hit in found]
-        scores = await reranker.scores(question, passages)
+        scores = await reranker.scores(question, passages, self._rerank_timeout_s)
         reranked = [
             msgspec.structs.replace(hit, score=score)
             for hit, score in zip(found, scores, strict=True)
@@ -221,6 +238,20 @@ class Retriever:
         for hit in hits:
             stores.setdefault(hit.knowledge_base or self.published.default, []).append(hit)
         return stores
+
+
+@contextlib.asynccontextmanager
+async def _sparing(wanted: Wanted, failure: IndexFailure) -> AsyncIterator[None]:
+    """A step that leaves time for an answer without it, where there may be one.
+
+    Raises `failure` where that is over: no failure of who was asked, as the client gave it.
+    """
+    limit_s = within(math.inf, SHARE) if wanted.when_unavailable == "degrade" else math.inf
+    try:
+        async with asyncio.timeout(None if limit_s == math.inf else limit_s):
+            yield
+    except TimeoutError as exc:
+        raise failure from exc
 
 
 def _pool(wanted: Wanted) -> int:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -174,7 +173,8 @@ def _retrieving(
     settings: GatewaySettings, work: Callable[[Retriever], Coroutine[Any, Any, _T]]
 ) -> _T:
     async def with_retriever() -> _T:
-        reader, encoding = IndexReader(settings), LocalEncoding(partial(Encoder.load, settings))
+        encoder = Encoder.load(settings)
+        reader, encoding = IndexReader(settings), LocalEncoding(lambda: encoder)
         published = Published(reader, encoding, settings.poll_interval_s, settings.knowledge_base)
         try:
             await encoding.start()

@@ -41,6 +41,23 @@ def clock() -> Clock:
     return Clock()
 
 
+class LoopClock:
+    """The time of the event loop, which goes by, and which a test may set forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+@pytest.fixture
+async def loop_clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    clock = LoopClock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", clock)
+    return clock
+
+
 class FakeReader(IndexReader):
     """A published generation with a fixed answer to every search."""
 

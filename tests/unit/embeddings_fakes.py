@@ -40,7 +40,10 @@ class FakeEmbeddings(ThreadingHTTPServer):
         """A text that it takes for no text, wherever that stands in."""
         self.let = threading.Event()
         """Cleared, it keeps every request waiting."""
-        self.let.set()
+        self.lists = threading.Event()
+        """Cleared, it keeps those waiting that ask for its list of models."""
+        for event in (self.let, self.lists):
+            event.set()
 
     @property
     def url(self) -> str:
@@ -85,6 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        assert self.server.lists.wait(20)
         if self.server.entry is None:
             self._send(404, {"error": {"message": "there is no list"}})
         else:
@@ -93,11 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append((self.path, body))
-        assert self.server.let.wait(10)
+        assert self.server.let.wait(20)
         self._send(*self.server.answer(body))
 
     def _send(self, status: int, body: Any) -> None:
-        content = json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
@@ -115,6 +119,7 @@ def serving() -> Iterator[FakeEmbeddings]:
         yield server
     finally:
         server.let.set()
+        server.lists.set()
         server.shutdown()
         thread.join()
         server.server_close()

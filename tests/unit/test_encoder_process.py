@@ -131,6 +131,35 @@ async def test_a_question_does_not_wait_for_long_texts(port: int) -> None:
         await asyncio.gather(*long)
 
 
+async def test_a_question_waits_for_its_turn_in_our_own_process(port: int) -> None:
+    slow = SlowEncoder()
+    with serving(lambda: slow, port) as url:
+        ours = encoding_at(url, is_ours=True, encoder_model=IDENTITY.model, encoder_timeout_s=0.01)
+        async with watching(ours) as encoding:
+            await ready(encoding)
+            question = asyncio.create_task(encoding.queries(["What?"]))
+            await asyncio.sleep(0.2)
+            slow.let.release(1)
+
+            assert len(await question) == 1
+
+
+async def test_what_could_not_be_loaded_is_loaded_later(
+    port: int, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.loading.AGAIN_S", 0.05)
+    monkeypatch.setattr("gateway.watching.AGAIN_S", 0.05)
+    failures = [EncoderUnavailable("the hub is away"), RuntimeError("nobody expected that")] * 2
+
+    def load() -> FakeEncoder:
+        if failures:
+            raise failures.pop()
+        return encoder
+
+    async with asking(load, port) as encoding:
+        await ready(encoding)
+
+
 async def test_while_it_loads_and_where_it_cannot_that_is_said(port: int) -> None:
     begin = threading.Event()
 

@@ -59,10 +59,14 @@ def texts_of(count: int) -> list[str]:
 
 
 async def test_a_model_that_is_loading_or_cannot_be_loaded_is_named() -> None:
+    begin = threading.Event()
+
     def load() -> FakeEncoder:
+        assert begin.wait(10)
         raise EncoderUnavailable("no such folder")
 
     encoding = LocalEncoding(load)
+    starting = asyncio.create_task(encoding.start())
     for expected in ("still loading", "no such folder"):
         with pytest.raises(EncoderUnavailable, match=expected):
             encoding.check()
@@ -74,7 +78,11 @@ async def test_a_model_that_is_loading_or_cannot_be_loaded_is_named() -> None:
             await encoding.texts(["a"])
         with pytest.raises(EncoderUnavailable, match=expected):
             await encoding.arrays([[1]])
-        await encoding.start()
+        begin.set()
+        async with asyncio.timeout(10):
+            while "folder" not in str(encoding._trouble):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.001)
+    starting.cancel()
     await encoding.close()
 
 

@@ -9,6 +9,7 @@ from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected
 from gateway.events import Blocks, Watcher, check_whole, data_of, told_failure
 
 CHUNK = b'data: {"choices":[{"index":%d,"delta":{"content":"a"},"finish_reason":%b}]}'
+DEEP = b'{"choices":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 def chunk(reason: bytes = b"null", index: int = 0) -> bytes:
@@ -154,6 +155,11 @@ def test_no_error_is_none() -> None:
     watched(b'data: {"choices":[],"error":null}')
 
 
+def test_an_event_that_is_nested_too_deeply_to_be_read_makes_no_sense() -> None:
+    with pytest.raises(UpstreamBroken, match="makes no sense"):
+        Watcher().edit(b"data: " + DEEP)
+
+
 def test_a_whole_answer_that_is_finished_is_one() -> None:
     check_whole(b'{"choices":[{"finish_reason":"stop"},{"finish_reason":"tool_calls"}]}')
 
@@ -171,7 +177,9 @@ def test_a_whole_answer_that_is_finished_is_one() -> None:
         (b'{"choices":[{"finish_reason":"stop","text":"\xff"}]}', UpstreamBroken),
         (b'{"choices":[{"finish_reason":"stop"}]', UpstreamBroken),
         (b'{"error":{"message":"died","code":500}}', UpstreamRejected),
+        (DEEP, UpstreamBroken),
     ],
+    ids=range(11),
 )
 def test_anything_else_is_a_failure(body: bytes, kind: type[UpstreamFailure]) -> None:
     with pytest.raises(UpstreamFailure) as failed:

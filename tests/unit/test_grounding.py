@@ -304,7 +304,7 @@ class Away:
     def check(self) -> None:
         pass
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:  # noqa: ARG002
+    async def scores(self, question: str, passages: Sequence[str], *_: object) -> list[float]:  # noqa: ARG002
         raise self.failure
 
     async def close(self) -> None:

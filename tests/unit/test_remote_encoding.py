@@ -9,9 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from gateway.breaker import Breakers
+from gateway.embeddings_server import EmbeddingsServer
 from gateway.encoding import TEXTS_AT_ONCE, Vector
 from gateway.errors import InvalidRequest
-from gateway.remote_encoding import REQUESTS_AT_ONCE, RemoteEncoding
+from gateway.remote_encoding import REQUESTS_AT_ONCE, TEXTS_PATH, RemoteEncoding
+from gateway.routing import Care
+from gateway.settings import GatewaySettings
+from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 from indexer.index.records import EncoderIdentity
 from tests.unit.embeddings_fakes import (
@@ -36,7 +41,7 @@ def server() -> Iterator[FakeEmbeddings]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)
@@ -200,6 +205,7 @@ def with_first(value: Any) -> Callable[[Said], Said]:
         lambda _: {},
         lambda _: [],
         lambda answer: answer | {"usage": None},
+        lambda _: b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
 async def test_an_answer_that_is_not_one_vector_for_each_text_is_none(
@@ -269,6 +275,53 @@ async def test_a_server_that_nobody_runs_is_unavailable(free_port: Callable[[], 
         await until(lambda: "cannot be reached" in trouble())
 
 
+async def test_a_server_that_says_nothing_is_away_after_its_time_and_found_again(
+    server: FakeEmbeddings,
+) -> None:
+    async with watching(encoding_at(server.url, encoder_timeout_s=0.2)) as encoding:
+        await until(lambda: is_there(encoding))
+        server.let.clear()
+        with pytest.raises(EncoderUnavailable, match=r"did not answer within 0\.2 s"):
+            await encoding.queries(["a"])
+        await until(lambda: not is_there(encoding))
+        with pytest.raises(EncoderUnavailable, match=r"within 0\.2 s|times in a row"):
+            encoding.check()
+
+        server.let.set()
+        await until(lambda: is_there(encoding))
+        assert len(await encoding.queries(["a"])) == 1
+
+
+async def test_a_server_that_says_nothing_again_and_again_is_left_alone(
+    server: FakeEmbeddings,
+) -> None:
+    settings = GatewaySettings(upstream_attempts=1)
+    upstream = Upstream.connect(settings, server.url)
+    asked = EmbeddingsServer(upstream, MODEL, Care(1, Breakers(2)))
+    server.let.clear()
+    for words in [r"within 0\.05 s"] * 2 + ["failed 2 times in a row"]:
+        with pytest.raises(EncoderUnavailable, match=words):
+            await asked.embedded(TEXTS_PATH, ["a"], None, {}, 0.05)
+
+    assert len(server.asked) == 2
+    await asked.close()
+
+
+async def test_a_server_that_does_not_say_what_it_serves_is_away(
+    server: FakeEmbeddings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream.LIST_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("gateway.remote_encoding.LOOK_S", 0.05)
+    async with watching(encoding_at(server.url)) as encoding:
+        await until(lambda: is_there(encoding))
+        server.lists.clear()
+        await until(lambda: not is_there(encoding))
+        with pytest.raises(EncoderUnavailable, match="does not say what it serves"):
+            encoding.check()
+        server.lists.set()
+        await until(lambda: is_there(encoding))
+
+
 class Collection:
     """Stored passages that a FakeEncoder made."""
 
@@ -300,6 +353,18 @@ async def test_vectors_of_another_model_are_seen(
 
     assert "another vector" in difference
     server.change = lambda answer: answer
+    assert await encoding.differences("g1", IDENTITY, stored.read) == []
+
+
+async def test_a_stored_passage_that_is_refused_is_the_encoders_trouble(
+    encoding: RemoteEncoding, server: FakeEmbeddings
+) -> None:
+    stored = Collection("llamas", "orbits")
+    server.refuses = "orbits"
+    with pytest.raises(EncodingFailed, match=r"refuses a stored passage: .* answered 400"):
+        await encoding.differences("g1", IDENTITY, stored.read)
+    server.refuses = None
+
     assert await encoding.differences("g1", IDENTITY, stored.read) == []
 
 

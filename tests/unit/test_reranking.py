@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore2
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 import respx
 
+from gateway.breaker import Breakers
 from gateway.client import Client
 from gateway.errors import UpstreamBroken, UpstreamUnavailable
 from gateway.retrieval.reranking import (
@@ -21,6 +23,7 @@ from gateway.retrieval.reranking import (
     RemoteReranker,
 )
 from gateway.routing import Care
+from gateway.settings import GatewaySettings
 from gateway.upstream import Upstream
 from indexer.index.errors import EncoderUnavailable, EncodingFailed
 
@@ -37,6 +40,8 @@ class Scorer:
         self.calls: list[list[tuple[str, str]]] = []
         self.threads: set[int] = set()
         self.failure: Exception | None = None
+        self.more = 0
+        """How many scores there are too many, or too few below 0."""
 
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         self.calls.append(list(pairs))
@@ -44,7 +49,8 @@ class Scorer:
         time.sleep(0.05)
         if self.failure is not None:
             raise self.failure
-        return [score(*pair) for pair in pairs]
+        scores = [score(*pair) for pair in pairs]
+        return [*scores, *scores][: len(pairs) + self.more]
 
 
 def score(question: str, passage: str) -> float:
@@ -100,16 +106,30 @@ async def test_many_passages_go_in_slices_with_others_in_between() -> None:
     await reranker.close()
 
 
+class Waiting(Scorer):
+    """Scores once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works, self.let = threading.Event(), threading.Event()
+
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        self.works.set()
+        assert self.let.wait(10)
+        return super().scores(pairs)
+
+
 async def test_the_event_loop_goes_on_while_the_model_works() -> None:
-    reranker = LocalReranker(Scorer)
+    scorer = Waiting()
+    reranker = LocalReranker(lambda: scorer)
     await reranker.start()
     scoring = asyncio.create_task(reranker.scores("?", PASSAGES))
-    turns = 0
-    while not scoring.done():
-        await asyncio.sleep(0.001)
-        turns += 1
+    async with asyncio.timeout(10):
+        while not scorer.works.is_set():  # noqa: ASYNC110 - it is in another thread
+            await asyncio.sleep(0.001)
+    scorer.let.set()
 
-    assert turns > 5
+    assert await scoring == [score("?", passage) for passage in PASSAGES]
     await reranker.close()
 
 
@@ -120,9 +140,42 @@ async def test_a_model_that_is_loading_or_cannot_be_loaded_is_named() -> None:
     reranker = LocalReranker(load)
     with pytest.raises(EncoderUnavailable, match="still loading"):
         await reranker.scores("?", PASSAGES)
-    await reranker.start()
+    starting = asyncio.create_task(reranker.start())
+    async with asyncio.timeout(10):
+        while "folder" not in str(reranker._trouble):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.001)
     with pytest.raises(EncoderUnavailable, match="no such folder"):
         await reranker.scores("?", PASSAGES)
+    starting.cancel()
+    await reranker.close()
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+async def test_a_model_that_does_not_score_each_passage_fails_and_answers_the_next_question(
+    more: int,
+) -> None:
+    scorer = Scorer()
+    scorer.more = more
+    reranker = LocalReranker(lambda: scorer)
+    await reranker.start()
+    async with asyncio.timeout(10):
+        with pytest.raises(EncodingFailed, match=f"gave {3 + more} scores for 3 passages"):
+            await reranker.scores("?", PASSAGES)
+    scorer.more = 0
+
+    assert len(await reranker.scores("?", PASSAGES)) == 3
+    await reranker.close()
+
+
+async def test_a_model_that_takes_longer_than_it_may_is_away() -> None:
+    scorer = Waiting()
+    reranker = LocalReranker(lambda: scorer)
+    await reranker.start()
+    with pytest.raises(EncoderUnavailable, match=r"did not answer within 0\.05 s"):
+        await reranker.scores("?", PASSAGES, 0.05)
+    scorer.let.set()
+
+    assert len(await reranker.scores("?", PASSAGES, 20)) == 3
     await reranker.close()
 
 
@@ -180,9 +233,11 @@ async def test_scores_that_are_none_in_0_to_1_come_into_it_and_keep_their_order(
         respx.MockResponse(200, content=b"<html>"),
         respx.MockResponse(200, content=b""),
         respx.MockResponse(200, content=b'{"results": [{"index": 0, "relevance_score": NaN}]}'),
+        respx.MockResponse(200, content=b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     ],
     ids=["one is missing", "beyond the end", "negative", "doubled for another", "doubled",
-         "index as text", "no score", "none", "another shape", "a list", "no JSON", "empty", "NaN"],
+         "index as text", "no score", "none", "another shape", "a list", "no JSON", "empty", "NaN",
+         "deep"],
 )  # fmt: skip
 async def test_an_answer_that_does_not_score_each_passage_once_is_broken(
     server: RemoteReranker, httpx2_mock: respx.Router, answer: Any
@@ -217,3 +272,29 @@ async def test_a_server_that_is_away_is_tried_again_and_then_unavailable(
 
     assert route.call_count == 2
     assert await server.scores("?", ["one"]) == [0.3]
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[str]:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        await left.wait()
+        writer.close()
+
+    left = asyncio.Event()
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    left.set()
+    server.close()
+
+
+async def test_a_server_that_says_nothing_is_away_after_its_time_and_then_left_alone() -> None:
+    async with silent_server() as url:
+        care = Care(1, Breakers(2))
+        reranker = RemoteReranker(Upstream.connect(GatewaySettings(), url), "m", care)
+        for _ in range(2):
+            with pytest.raises(UpstreamUnavailable, match=r"rerank server: .*within 0\.05 s"):
+                await reranker.scores("?", PASSAGES, 0.05)
+        with pytest.raises(UpstreamUnavailable, match="failed 2 times in a row"):
+            await reranker.scores("?", PASSAGES, 600)
+        await reranker.close()

@@ -1,5 +1,7 @@
 """What is searched, compared and chosen for a question, with the edges faked."""
 
+import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -7,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.access.callers import Caller, acting_as
 from gateway.access.tenant_index import TenantIndex
 from gateway.encoding import LocalEncoding
 from gateway.retrieval.options import Wanted
-from gateway.retrieval.published import Published
+from gateway.retrieval.published import MOST_FAILURES, Published
 from gateway.retrieval.retriever import Retrieved, Retriever
 from gateway.retrieval.searches import Searches
 from gateway.stages import Stages
@@ -38,6 +41,7 @@ class Reranker:
     def __init__(self, scores: dict[str, float]) -> None:
         self.by_text = scores
         self.asked: list[tuple[str, list[str]]] = []
+        self.limits: list[float | None] = []
         self.started = self.closed = 0
 
     async def start(self) -> None:
@@ -46,8 +50,11 @@ class Reranker:
     def check(self) -> None:
         pass
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:
+    async def scores(
+        self, question: str, passages: Sequence[str], limit_s: float | None = None
+    ) -> list[float]:
         self.asked.append((question, list(passages)))
+        self.limits.append(limit_s)
         return [self.by_text[passage.splitlines()[-1]] for passage in passages]
 
     async def close(self) -> None:
@@ -335,6 +342,17 @@ async def test_each_step_is_measured_where_it_is_made(retrieving: Any, reader: F
     assert list(full.seconds) == ["embed", "search", "explain", "rerank", "neighbours"]
 
 
+async def test_no_tenant_can_tell_by_the_time_that_another_has_asked_the_same(
+    retrieving: Any, reader: FakeReader, encoder: FakeEncoder
+) -> None:
+    retriever = await retrieving(reader)
+    for tenant in ("alice", "bob", "bob"):
+        with acting_as(Caller(name=tenant, tenant=tenant)):
+            await Retriever.retrieve(retriever, ["llamas?"], Wanted(), Stages())
+
+    assert encoder.calls == [["query: llamas?"]] * 2
+
+
 async def test_a_question_that_is_asked_again_is_not_embedded_again(
     retrieving: Any, reader: FakeReader, encoder: FakeEncoder
 ) -> None:
@@ -353,3 +371,96 @@ async def test_a_question_that_is_asked_again_is_not_embedded_again(
         for query in queries
         if query.vector is not None
     )
+
+
+class Silent(FakeReader):
+    """Answers no search."""
+
+    async def search(self, *_: Any) -> list[list[Hit]]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class SilentReranker(Reranker):
+    async def scores(self, *_: Any) -> list[float]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class Left:
+    """The time that is left to a request: little for one of its steps."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+        """What each step may take of it, in their order."""
+        self.short = -1
+        """Which one has little."""
+
+    def within(self, own_s: float, share: float) -> float:
+        assert own_s == math.inf
+        self.shares.append(share)
+        return 0.05 if len(self.shares) == self.short + 1 else 60
+
+
+EMBED, SEARCH, RERANK = range(3)
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> Left:
+    left = Left()
+    monkeypatch.setattr("gateway.retrieval.retriever.within", left.within)
+    return left
+
+
+async def test_a_silent_milvus_leaves_time_for_an_answer_without_it_and_is_not_blamed_for_that(
+    retrieving: Any, left: Left
+) -> None:
+    retriever = await retrieving(Silent([]))
+    left.short = SEARCH
+    for _ in range(2 * MOST_FAILURES):
+        left.shares = []
+        with pytest.raises(IndexUnavailable, match="takes too long"):
+            await found(retriever, when_unavailable="degrade")
+
+    assert not retriever.published._breaker.trouble
+
+
+async def test_a_silent_encoder_leaves_time_for_an_answer_without_it(
+    retrieving: Any, reader: FakeReader, left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def queries(_: Sequence[str]) -> None:
+        await asyncio.Event().wait()
+
+    retriever = await retrieving(reader)
+    monkeypatch.setattr(retriever._encoding, "queries", queries)
+    left.short = EMBED
+    with pytest.raises(EncoderUnavailable, match="takes too long"):
+        await found(retriever, when_unavailable="degrade")
+
+
+async def test_a_silent_reranker_leaves_time_for_an_answer_without_it(
+    retrieving: Any, reader: FakeReader, left: Left
+) -> None:
+    retriever = await retrieving(reader, SilentReranker({}))
+    left.short = RERANK
+    searched = await found(retriever, rerank=True, when_unavailable="degrade")
+
+    assert (ids(searched.hits), searched.away) == (["c1", "c2"], ("reranker",))
+    assert left.shares == [0.5, 0.5, 0.5]
+
+
+async def test_what_a_request_cannot_do_without_has_all_of_its_time(
+    retrieving: Any, reader: FakeReader, left: Left
+) -> None:
+    await found(await retrieving(reader))
+
+    assert left.shares == []
+
+
+async def test_ranking_has_a_limit_of_its_own(retrieving: Any, reader: FakeReader) -> None:
+    reranker = Reranker({hit.text: 0.5 for hit in reader.hits})
+    retriever = await retrieving(reader, reranker)
+    retriever._rerank_timeout_s = 7.0
+    await found(retriever, rerank=True)
+
+    assert reranker.limits == [7.0]

@@ -1,5 +1,6 @@
 """Every option of `retrieval` over HTTP: what it does, and what is refused."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -36,7 +37,7 @@ class Halves:
     def check(self) -> None:
         pass
 
-    async def scores(self, question: str, passages: Sequence[str]) -> list[float]:  # noqa: ARG002
+    async def scores(self, question: str, passages: Sequence[str], *_: object) -> list[float]:  # noqa: ARG002
         return [0.5**each for each in range(len(passages), 0, -1)]
 
     async def close(self) -> None:
@@ -358,3 +359,17 @@ def test_a_dry_run_of_images_alone_is_refused_and_asks_no_model(
 
     assert (response.status_code, response.json()["error"]["param"]) == (400, "retrieval.dry_run")
     assert upstream.posted == []
+
+
+@pytest.mark.usefixtures("answer")
+def test_a_client_that_waits_for_less_than_a_silent_milvus_is_answered_without_it(
+    gateway: Gateway, reader: "FakeReader", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    client = gateway(when_unavailable="degrade", milvus_timeout_s=60)
+    monkeypatch.setattr(reader, "search", silent)
+    answered = client.post(CHAT, json=request(None), headers={"x-groundserve-timeout": "6"})
+
+    assert (answered.status_code, answered.headers["x-groundserve-degraded"]) == (200, "milvus")

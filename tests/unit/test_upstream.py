@@ -1,5 +1,6 @@
 """vLLM's answers and faults as the openai client meets them, behind a mocked network."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,12 +15,14 @@ import respx
 from gateway.client import Client
 from gateway.errors import UpstreamBroken, UpstreamFailure, UpstreamRejected, UpstreamUnavailable
 from gateway.routing import Care, Route
-from gateway.upstream import Count, Upstream
+from gateway.upstream import COUNT_TIMEOUT_S, Count, Upstream
 
 pytestmark = pytest.mark.anyio
 
 BASE = "http://vllm.test/v1"
 ATTEMPTS = 3
+DEEP = b"[" * 100_000 + b"]" * 100_000
+"""Deeper than any reader goes."""
 
 
 @pytest.fixture
@@ -215,7 +218,11 @@ async def test_a_server_without_models_serves_none(
 
 @pytest.mark.parametrize(
     "body",
-    [b"<html>", b"{broken", b"{}", b'{"data":[{}]}', b'{"data":[{"id":5}]}', b'{"data":"\xff"}'],
+    [
+        *(b"<html>", b"{broken", b"{}", b'{"data":[{}]}', b'{"data":[{"id":5}]}'),
+        *(b'{"data":"\xff"}', b'{"data":[{"id":"m","x":' + DEEP + b"}]}"),
+    ],
+    ids=range(7),
 )
 async def test_a_list_of_models_that_makes_no_sense_is_a_broken_answer(
     vllm: Upstream, httpx2_mock: respx.Router, body: bytes
@@ -273,7 +280,12 @@ async def test_tokens_are_counted_beside_v1_with_the_same_key(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"{}", b'{"count":7}', b'{"count":"7","max_model_len":1}', b"\xff"]
+    "body",
+    [
+        *(b"", b"<html>", b"{}", b'{"count":7}', b'{"count":"7","max_model_len":1}', b"\xff"),
+        b'{"count":7,"max_model_len":1,"tokens":' + DEEP + b"}",
+    ],
+    ids=range(7),
 )
 async def test_a_count_that_makes_no_sense_is_a_broken_answer(
     vllm: Upstream, httpx2_mock: respx.Router, body: bytes
@@ -283,6 +295,25 @@ async def test_a_count_that_makes_no_sense_is_a_broken_answer(
         await vllm.tokenize(b"{}")
 
     assert route.call_count == 1
+
+
+async def test_counting_takes_half_of_what_is_left_at_most(
+    vllm: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    def within(own_s: float, share: float) -> float:
+        asked.append((own_s, share))
+        return 0.01
+
+    asked: list[tuple[float, float]] = []
+    monkeypatch.setattr("gateway.upstream.within", within)
+    monkeypatch.setattr(vllm, "post", silent)
+    with pytest.raises(UpstreamBroken, match="did not answer in time"):
+        await vllm.tokenize(b"{}")
+
+    assert asked == [(COUNT_TIMEOUT_S, 0.5)]
 
 
 @pytest.mark.parametrize(

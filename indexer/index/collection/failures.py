@@ -41,7 +41,8 @@ async def answered_within(timeout_s: float) -> AsyncIterator[None]:
     The timeout that pymilvus itself is given does not count what it does about a connection that
     was lost. Raises CancelledError where pymilvus lost one: a cancellation that comes while it
     connects ends in an error of its own or in nothing at all, and a task that goes on after it
-    never ends.
+    never ends. Raises IndexUnavailable where nobody has cancelled the task: pymilvus gave up the
+    connection that others found broken.
     """
     try:
         with translated_errors():
@@ -49,6 +50,8 @@ async def answered_within(timeout_s: float) -> AsyncIterator[None]:
                 yield
     except TimeoutError as exc:
         raise IndexUnavailable(f"Milvus did not answer within {timeout_s:g} s") from exc
+    except asyncio.CancelledError as exc:
+        raise IndexUnavailable("the connection to Milvus was given up") from exc
     finally:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

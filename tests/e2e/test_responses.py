@@ -207,7 +207,8 @@ def test_a_response_is_made_in_the_background(client: openai.OpenAI) -> None:
         time.sleep(0.2)
         response = client.responses.retrieve(response.id)
     assert [item.type for item in response.output] == ["file_search_call", "message"]
-    long = _create(client, max_output_tokens=2000, background=True)
+    endless = {"ignore_eos": True}
+    long = _create(client, max_output_tokens=2000, background=True, extra_body=endless)
     assert client.responses.cancel(long.id).status == "cancelled"
 
 

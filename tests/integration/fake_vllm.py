@@ -187,11 +187,15 @@ class Handler(BaseHTTPRequestHandler):
             self._missing()
             return
         said = json.loads(content)
-        time.sleep(said.get("pause_s", 0))
+        self.pause(said)
         if said.get("stream") and self.path in EVENTS:
             self._send(200, b"".join(events(self.path, said)), "text/event-stream")
         else:
             self._send(200, WHOLE[self.path](said))
+
+    def pause(self, said: Said) -> None:
+        """What passes before the answer."""
+        time.sleep(said.get("pause_s", 0))
 
     def _missing(self) -> None:
         error = {"message": "not found", "type": "NotFoundError", "param": None, "code": 404}

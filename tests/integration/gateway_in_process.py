@@ -118,7 +118,7 @@ async def gateway(*urls: str, **stated: Any) -> AsyncIterator[Asking]:
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
     serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started, within_s=20)
+    await until(lambda: server.started)
     asking = Asking(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     try:
         await until_true(asking.is_ready)
@@ -137,7 +137,7 @@ async def until_true(ask: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 2.0) -> None:
+async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
     ends = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < ends

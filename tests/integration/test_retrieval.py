@@ -26,7 +26,7 @@ from tests.searching import searching
 
 RunIndexer = Callable[..., Report]
 QUESTION = "How high is a geostationary orbit?"
-RECOVERY_S = 10.0
+RECOVERY_S = 60.0
 
 
 def _retriever(
@@ -116,10 +116,11 @@ async def test_a_killed_and_restarted_milvus_is_found_again(
     run_indexer: RunIndexer,
 ) -> None:
     port = free_port()
-    settings = IndexSettings(milvus_uri=f"http://127.0.0.1:{port}", milvus_timeout_s=2)
+    patient = IndexSettings(milvus_uri=f"http://127.0.0.1:{port}", milvus_timeout_s=10)
+    settings = patient.model_copy(update={"milvus_timeout_s": 2})
     with servers.milvus(port, tmp_path / "data", tmp_path / "logs") as server:
         server.wait_ready()
-        run_indexer(documents, settings=settings)
+        run_indexer(documents, settings=patient)
         async with _retriever(settings, encoder, poll_interval_s=0.5) as retriever:
             assert (await _retrieved(retriever, QUESTION)).hits
             server.stop()

@@ -98,12 +98,10 @@ async def test_where_nobody_listens_a_client_sees_503() -> None:
 
 async def test_what_only_says_that_it_is_not_ready_is_asked_once_more_and_may_be_by_then() -> None:
     async with faulty_vllm() as vllm, gateway(vllm.url) as asking:
-        vllm.fault = FAULTS["503"].fault
-        asked = asyncio.create_task(asking.ask("chat", stream=True))
-        await until(lambda: bool(vllm.asked))
-        vllm.fault = None
+        refuses = FAULTS["503"].fault.said
+        vllm.fault = Fault(lambda c: refuses(c) if len(vllm.asked) == 1 else answers(c), "keep")
 
-        assert await asked == "200 whole"
+        assert await asking.ask("chat", stream=True) == "200 whole"
         assert len(vllm.asked) == 2
 
 
@@ -184,28 +182,26 @@ class TestADeadline:
         began = time.monotonic()
 
         assert await asking.ask(api, stream, patience={header: "0.3"}) == "504 request_timeout"
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 15
         await until(lambda: not vllm.busy and not in_progress())
 
-    @pytest.mark.parametrize("api", APIS)
-    async def test_of_the_client_ends_a_whole_stream_with_an_event(
-        self, served: Served, api: str
-    ) -> None:
+    async def test_of_the_client_ends_a_whole_stream_with_an_event(self, served: Served) -> None:
         vllm, asking, _ = served
         vllm.fault = FAULTS["stalls in the middle"].fault
-        patience = {"x-groundserve-timeout": "0.5"}
+        patience = {"x-groundserve-timeout": "2"}
 
-        assert await asking.ask(api, stream=True, patience=patience) == "event request_timeout"
+        asked = [asking.ask(api, stream=True, patience=patience) for api in APIS]
+        assert await asyncio.gather(*asked) == ["event request_timeout"] * len(APIS)
         await until(lambda: not vllm.busy and not in_progress())
 
     async def test_of_the_gateway_ends_a_whole_stream_with_an_event(self) -> None:
-        async with faulty_vllm() as vllm, gateway(vllm.url, stream_timeout_s=0.5) as asking:
+        async with faulty_vllm() as vllm, gateway(vllm.url, stream_timeout_s=2) as asking:
             vllm.fault = FAULTS["stalls in the middle"].fault
 
             assert await asking.ask("chat", stream=True) == "event request_timeout"
 
     async def test_says_what_the_request_was_at(self) -> None:
-        async with faulty_vllm() as vllm, gateway(vllm.url, request_timeout_s=0.3) as asking:
+        async with faulty_vllm() as vllm, gateway(vllm.url, request_timeout_s=2) as asking:
             vllm.fault = FAULTS["hangs without a word"].fault
             with pytest.raises(openai.InternalServerError, match="'first_token'"):
                 await asking.sdk.completions.create(model="default", prompt=QUESTION)

@@ -11,6 +11,7 @@ from tests.integration.faulty_vllm import JSON, Call, Fault, answers, head, stre
 MUCH = 4 * 1024 * 1024
 """More of one thing than the gateway reads in these tests."""
 ERROR = b'{"error":{"message":"CUDA died","type":"InternalServerError","param":null,"code":500}}'
+DEEP = b'{"id": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 PAGE = b"<html>\n\n<body>Bad gateway</body>\n\n</html>\n\n"
 BROKEN = "model_answer_broken"
 FAILED = "model_server_failed"
@@ -110,6 +111,7 @@ FAULTS: dict[str, Row] = {
     ),
     "no JSON": Row(Fault(garbled(b"{nonsense}"), "keep"), BEFORE, WITHIN),
     "JSON of something else": Row(Fault(garbled(b"[1, 2]"), "keep"), BEFORE, WITHIN),
+    "JSON nested too deeply": Row(Fault(garbled(DEEP), "keep"), BEFORE, WITHIN),
     "half of the JSON": Row(Fault(garbled(b'{"id": "x", "choi'), "keep"), BEFORE, WITHIN),
     "no UTF-8": Row(Fault(garbled(b'{"type":"ping","id":"\xff"}'), "keep"), BEFORE, WITHIN),
     "without an end": Row(Fault(endless(b"data: {")), BEFORE, WITHIN),

@@ -281,7 +281,7 @@ async def test_a_flood_is_refused_at_once_and_counted(gated: Gated) -> None:
     batcher = AsyncBatcher("flood", gated, max_batch=2, bounds=QueueBounds(items=3))
     under_way = await waiting(batcher, 0)
     tasks = await waiting(batcher, 1, 2, 3, 4, 5)
-    results = await asyncio.wait_for(asyncio.gather(*tasks[3:], return_exceptions=True), 1)
+    results = await asyncio.wait_for(asyncio.gather(*tasks[3:], return_exceptions=True), 10)
     length = metric("groundserve_queue_length", "flood")
     gated.let.set()
 
@@ -310,7 +310,7 @@ async def test_whose_flood_it_is_makes_room_for_others(gated: Gated) -> None:
     flood = await waiting(batcher, 0, 1, 2, 3, 4, of="flooder")
     other = await waiting(batcher, 9, of="other")
     with pytest.raises(Overloaded):
-        await asyncio.wait_for(flood[4], 1)
+        await asyncio.wait_for(flood[4], 10)
     gated.let.set()
 
     assert await asyncio.gather(*flood[:4], *other) == [0, 2, 4, 6, 18]
@@ -367,3 +367,17 @@ async def test_nothing_is_done_in_the_name_of_who_happens_to_start_it() -> None:
     batcher = AsyncBatcher("names", names, max_batch=2)
     with acting_as(Caller(name="a", tenant="a")):
         assert await batcher.submit(1) == "nobody"
+
+
+async def test_a_call_that_nobody_of_ours_cancelled_fails_and_the_next_one_goes() -> None:
+    async def doubled(items: list[int]) -> list[int]:
+        if items == [1]:
+            raise asyncio.CancelledError
+        return [2 * item for item in items]
+
+    batcher = AsyncBatcher("doubles", doubled, max_batch=2)
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="nobody asked for that"):
+            await batcher.submit(1)
+
+        assert await batcher.submit(2) == 4

@@ -77,7 +77,7 @@ async def test_a_client_that_leaves_ends_what_is_done_for_it() -> None:
     client, handler = Client(WHOLE), Handler(waits)
     task = await served(handler, client)
     client.say(LEFT)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert (handler.outcome, client.heard) == ("cancelled", [])
 
@@ -90,7 +90,7 @@ async def test_it_does_so_in_the_middle_of_a_body() -> None:
     client, handler = Client(BEGUN, BEGUN), Handler(reads)
     task = await served(handler, client)
     client.say(LEFT)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert handler.outcome == "cancelled"
 
@@ -103,7 +103,7 @@ async def test_it_does_so_where_nobody_reads_a_body(method: str) -> None:
     client, handler = Client(WHOLE), Handler(sleeps)
     task = await served(handler, client, method=method)
     client.say(LEFT)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert handler.outcome == "cancelled"
 
@@ -119,7 +119,7 @@ async def test_what_goes_on_after_the_answer_is_left_alone() -> None:
     client, handler = Client(WHOLE), Handler(answers)
     task = await served(handler, client)
     client.say(LEFT)  # as a server says when the answer is complete
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert handler.outcome == "done"
 
@@ -130,7 +130,7 @@ async def test_an_end_before_the_answer_is_raised_for_who_makes_a_response_of_it
     exchanges.end(STOPPING)
 
     with pytest.raises(GatewayStopping):
-        await asyncio.wait_for(task, 1)
+        await asyncio.wait_for(task, 10)
     assert task.cancelling() == 0
 
 
@@ -144,7 +144,7 @@ async def test_an_end_in_a_stream_is_its_last_event() -> None:
     exchanges, client = Exchanges(), Client(WHOLE)
     task = await served(Handler(streams), client, exchanges)
     exchanges.end(STOPPING)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert [message.get("body") for message in client.heard] == [None, b"error: it ends", b""]
     assert client.heard[-1] == LAST
@@ -159,7 +159,7 @@ async def test_an_end_among_bytes_leaves_them_incomplete() -> None:
     exchanges, client = Exchanges(), Client(WHOLE)
     task = await served(Handler(downloads), client, exchanges)
     exchanges.end(STOPPING)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, 10)
 
     assert client.heard == [START]
 

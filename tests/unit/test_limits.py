@@ -90,9 +90,9 @@ def test_each_key_has_requests_of_its_own(serving: Any, upstream: FakeUpstream) 
     assert [each.headers["x-ratelimit-remaining-requests"] for each in (first, second, third)] == [
         *("1", "0", "0"),
     ]
-    assert third.headers["x-ratelimit-reset-requests"].startswith(("1m", "59", "60"))
-    assert 55 <= int(third.headers["retry-after"]) <= 61
-    assert abs(int(third.headers["retry-after-ms"]) - 60_000) < 2000
+    assert third.headers["x-ratelimit-reset-requests"].startswith(("1m", "5"))
+    assert 50 <= int(third.headers["retry-after"]) <= 61
+    assert 50_000 <= int(third.headers["retry-after-ms"]) <= 61_000
     error = third.json()["error"]
     assert (error["type"], error["param"], error["code"]) == (
         *("requests", None, "rate_limit_exceeded"),

@@ -34,6 +34,19 @@ print(process.pid, flush=True)
 time.sleep(600)
 """
 
+COMPANION = """
+import pathlib, signal, sys, time
+def end(*_):
+    pathlib.Path(sys.argv[1]).touch()
+    while not pathlib.Path(sys.argv[2]).exists():
+        time.sleep(0.01)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+pathlib.Path(sys.argv[1] + "-up").touch()
+time.sleep(600)
+"""
+"""Ends when another one is told to end too."""
+
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Server]:
@@ -140,14 +153,18 @@ def test_stop_ends_nothing_else(make: Callable[..., Server]) -> None:
         bystander.kill()
 
 
-def test_servers_are_stopped_at_the_same_time(make: Callable[..., Server]) -> None:
-    slow = "import signal, time; signal.signal(15, lambda *_: time.sleep(1) or exit()); "
-    ready = slow + "print('up', flush=True); time.sleep(600)"
-    both = [make(ready).start(), make(ready).start()]
-    time.sleep(1)
-    began = time.monotonic()
+def test_servers_are_stopped_at_the_same_time(make: Callable[..., Server], tmp_path: Path) -> None:
+    def made(ours: str, other: str) -> Server:
+        up = tmp_path / f"{ours}-up"
+        probe = lambda: None if up.exists() else "not yet"  # noqa: E731
+        return make(COMPANION, tmp_path / ours, tmp_path / other, probe=probe).start()
+
+    both = [made("one", "two"), made("two", "one")]
+    for server in both:
+        server.wait_ready()
+    running = [server.process for server in both]
     servers.stop_all(both)
-    assert time.monotonic() - began < 1.9
+    assert [process and process.returncode for process in running] == [0, 0]
 
 
 def test_a_server_that_still_loads_gets_little_grace(make: Callable[..., Server]) -> None:

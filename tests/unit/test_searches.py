@@ -68,7 +68,7 @@ async def test_what_waits_goes_together_and_each_gets_its_own(reader: SlowReader
 async def test_who_finds_milvus_idle_does_not_wait_for_company(reader: SlowReader) -> None:
     searches = Searches(reader)
     asking = asyncio.create_task(searches.search(reader.generation, [Query("q")], WAY))
-    await asyncio.wait_for(reader.was_asked.wait(), 1)
+    await asyncio.wait_for(reader.was_asked.wait(), 10)
     reader.may_answer.set()
 
     assert len(await asking) == 1

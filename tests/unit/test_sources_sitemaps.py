@@ -229,7 +229,7 @@ def test_entities_that_multiply_are_not_expanded(web: FakeWeb) -> None:
 
     with pytest.raises(SourceUnusable, match="is no sitemap: Maximum entity amplification"):
         list(listing(web))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_entities_that_name_files_and_pages_are_not_read(web: FakeWeb) -> None:

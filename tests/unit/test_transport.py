@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway import transport as module
 from gateway.connection import MOST_BEFORE_BODY, MOST_BUFFERED, NotHTTP, Unheard
 from gateway.transport import Transport
+from tests.unit.conftest import LoopClock
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +35,10 @@ class Server:
         self._script = script
         self.connections = 0
         self.ended: list[asyncio.Task[Any] | None] = []
+
+    @property
+    def open(self) -> int:
+        return sum(task is not None and not task.done() for task in self.ended)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -168,16 +173,18 @@ async def test_a_connection_is_not_kept_for_longer_than_servers_keep_it(
 
 
 async def test_connections_that_are_not_needed_any_more_are_closed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, loop_clock: LoopClock
 ) -> None:
-    monkeypatch.setattr(module, "KEPT_S", 0.2)
+    monkeypatch.setattr(module, "KEPT_S", 200.0)
     async with serving(answering(ANSWER)) as (transport, server):
         await asyncio.gather(*(asked(transport) for _ in range(5)))
         for _ in range(4):
-            await asyncio.sleep(0.1)
+            loop_clock.ahead_s += 60
             await asked(transport)
-        await asyncio.sleep(0.01)
-        assert sum(task is not None and not task.done() for task in server.ended) == 1
+        async with asyncio.timeout(10):
+            while server.open > 1:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        assert await asked(transport) == b"ok"
 
     assert server.connections == 5
 
@@ -287,7 +294,7 @@ async def test_a_server_that_falls_silent_is_not_waited_for(said: bytes) -> None
         writer.write(said)
         await reader.read()
 
-    async with serving(script, read_timeout_s=0.2) as (transport, _):
+    async with serving(script, read_timeout_s=0.2, stall_timeout_s=0.2) as (transport, _):
         with pytest.raises(httpx2.ReadTimeout):
             await asked(transport)
 
@@ -350,17 +357,19 @@ async def test_that_a_kept_connection_was_closed_without_a_word_is_told_from_oth
     assert server.connections == 1
 
 
-async def test_a_server_that_speaks_now_and_then_is_waited_for() -> None:
+async def test_a_server_that_speaks_now_and_then_is_waited_for(loop_clock: LoopClock) -> None:
     """The timeout is that of a silence, not of the answer."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n{}")
         writer.write(OK + b"content-length: 8\r\n\r\n")
         for _ in range(8):
-            await asyncio.sleep(0.1)
+            loop_clock.ahead_s += 100
+            await asyncio.sleep(0.01)
             writer.write(b"x")
+            await asyncio.sleep(0.01)
 
-    async with serving(script, read_timeout_s=0.4) as (transport, _):
+    async with serving(script, read_timeout_s=400, stall_timeout_s=400) as (transport, _):
         assert await asked(transport) == b"x" * 8
 
 

@@ -35,7 +35,7 @@ async def test_more_than_may_wait_is_refused_and_who_left_is_not_served(uploads:
     for number in range(THREADS + WAITING + 2):
         asking.append(asyncio.create_task(uploads.in_thread(partial(work, number))))
         await asyncio.sleep(0.001)
-    refused = await asyncio.wait_for(asyncio.gather(*asking[-2:], return_exceptions=True), 1)
+    refused = await asyncio.wait_for(asyncio.gather(*asking[-2:], return_exceptions=True), 10)
     asking[THREADS].cancel()
     await asyncio.sleep(0.001)
     let.set()

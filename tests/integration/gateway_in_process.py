@@ -93,6 +93,10 @@ class Asking:
     async def is_ready(self) -> bool:
         return (await self.http.get("/health/ready")).status_code == 200
 
+    async def is_well(self) -> bool:
+        """Whether no server is left out either."""
+        return bool((await self.http.get("/health/ready")).json() == {"status": "ready"})
+
     async def sees(self, api: str, seen: str) -> bool:
         return await self.ask(api, stream=False) == seen
 

@@ -128,7 +128,7 @@ async def test_what_may_have_been_taken_is_asked_of_another_server_unless_it_is_
 ) -> None:
     for each in pair.servers:
         each.fault, each.asked = None, []
-    await pair.gateway.is_ready()  # which looks at both
+    await until_true(pair.gateway.is_well)
     assert await pair.gateway.ask(api, stream=False) == "200 whole"
     ours, other = sorted(pair.servers, key=lambda each: not each.asked)
     row = FAULTS[name]

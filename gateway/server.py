@@ -73,10 +73,6 @@ class Protocol(HeadProtocol):
 
     A request has to be there within that time, or come at a rate that is worth waiting for. One
     timer looks after all requests of a connection.
-
-    A request that comes before the one before it is answered is not: the connection is closed
-    then, and clients send such requests again (RFC 9112, section 9.3.2). uvicorn would keep it and
-    read no further, and so not notice that the client of the running one leaves.
     """
 
     def __init__(self, config: ServerConfig, *args: Any, **kwargs: Any) -> None:
@@ -86,8 +82,6 @@ class Protocol(HeadProtocol):
         """On the loop's clock, in seconds; None while no request is being sent."""
         self._came = 0
         """Bytes since then."""
-        self._is_deaf = False
-        """Whether nothing is heeded that still comes."""
         self._alarm: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -99,8 +93,7 @@ class Protocol(HeadProtocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio's protocol."""
         self._came += len(data)
-        if not self._is_deaf:
-            super().data_received(data)
+        super().data_received(data)
 
     def pause_writing(self) -> None:
         """Part of asyncio's protocol."""
@@ -123,30 +116,12 @@ class Protocol(HeadProtocol):
     def on_message_begin(self) -> None:
         """Part of httptools' protocol."""
         super().on_message_begin()
-        if not self._is_deaf:
-            self._await_request()
-
-    def on_headers_complete(self) -> None:
-        """Part of httptools' protocol."""
-        running = self.cycle
-        super().on_headers_complete()
-        if self.pipeline:
-            self.pipeline.clear()
-            self._is_deaf, self._awaited_since = True, None
-            self.cycle = running
-            self.cycle.keep_alive = False
-            self.flow.resume_reading()
-
-    def on_body(self, body: bytes) -> None:
-        """Part of httptools' protocol."""
-        if not self._is_deaf:
-            super().on_body(body)
+        self._await_request()
 
     def on_message_complete(self) -> None:
         """Part of httptools' protocol."""
-        if not self._is_deaf:
-            super().on_message_complete()
-            self._awaited_since = None
+        super().on_message_complete()
+        self._awaited_since = None
 
     def _await_request(self) -> None:
         self._awaited_since, self._came = self.loop.time(), 0
